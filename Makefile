@@ -1,0 +1,49 @@
+# Two commands do all the set-up: `make demo` and `make test`. Everything lives in .venv; remove it to start afresh.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       install, then the main job: every method on real digits (under 2 minutes after installation)"
+	@echo "make test       install, then the fast tests"
+	@echo "make test-slow  install, then every test (kill-and-resume, long runs)"
+	@echo "make lint       formatting, lint and types"
+	@echo "make bench      step-time ratios on this machine"
+	@echo "With a GPU: make demo EXTRA=requirements-gpu.txt.  Another interpreter: make demo PYTHON=python3.12"
+
+.venv/installed: requirements.txt $(EXTRA)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	sys.exit(0 if v in ((3, 11), (3, 12)) else f"Python 3.11 or 3.12 is needed, but $(PYTHON) is {v[0]}.{v[1]}; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt $(addprefix -r ,$(EXTRA))
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/installed
+	$(BIN)/python -m experiments run demo --out results/demo
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed-dev
+	$(BIN)/python -m experiments.benchmarks
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache
