@@ -1,0 +1,17 @@
+"""Settings for every test: CPU, no silent rank promotion (it catches [B, 1] * [B])."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def float64():
+    """Runs the test with 64-bit arrays."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,127 @@
+"""The protocol: a weighting scheme is a pair of pure functions, and schemes compose by `chain`.
+
+A scheme receives the weights so far (ones at the start, zero on padding) and returns new ones, as
+an optax transformation does with updates. A scheme that scores examples *multiplies* the weights it
+receives by its own, so the order of scoring schemes in a chain does not matter; a part that
+normalizes, clips or smooths acts on the product.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from weighting.erm import masked_mean
+
+PyTree = Any
+
+
+class Signals(NamedTuple):
+    """What a scheme may read about one batch. The leading axis is always the batch, B."""
+
+    losses: Array  # [B] one loss per example, not reduced
+    logits: Array | None = None  # [B, C], or [B] or [B, 1] for a single score
+    labels: Array | None = None  # [B] integer classes
+    features: Array | None = None  # [B, D] inputs of the last dense layer
+    indices: Array | None = None  # [B] position in the training set; keys per-example state
+    mask: Array | None = None  # [B] 1 for an example, 0 for padding; None means no padding
+
+    @property
+    def valid(self) -> Array:
+        """The mask as an array of the losses' dtype; ones where no mask was given."""
+        if self.mask is None:
+            return jnp.ones_like(self.losses)
+        return self.mask.astype(self.losses.dtype)
+
+
+class InitFn(Protocol):
+    """Makes a scheme's state from a random key and the network's parameters (for their shapes)."""
+
+    def __call__(self, key: Array, params: PyTree) -> PyTree: ...
+
+
+class UpdateFn(Protocol):
+    """Maps (weights [B], state, signals) to (weights [B], state).
+
+    Keyword extras are closures over the traced step, and every scheme ignores those it does not
+    use:
+
+    - `linearized`: the `LinearizedLosses` of the batch;
+    - `params`: the parameters the losses were linearized at;
+    - `losses_fn(params) -> [B]`: the batch's losses at other parameters;
+    - `loss_fn(logits, labels) -> [B]`: the loss as a function of the logits;
+    - `clean_loss_fn(params) -> []`: mean loss of the small trusted ("clean") batch;
+    - `example_loss_fn(params, example) -> []` and `examples`: one example's loss by itself, where
+      examples do not interact (no batch norm).
+    """
+
+    def __call__(
+        self, weights: Array, state: PyTree, signals: Signals, **extra: Any
+    ) -> tuple[Array, PyTree]: ...
+
+
+class Weighting(NamedTuple):
+    """A weighting scheme: two pure functions, safe under jit, vmap and scan."""
+
+    init: InitFn
+    update: UpdateFn
+
+
+class EmptyState(NamedTuple):
+    """The state of a scheme that remembers nothing."""
+
+
+def stateless(update: Callable[..., Array]) -> Weighting:
+    """A scheme from a function (weights, signals, **extra) -> weights that keeps no state."""
+
+    def init_fn(key: Array, params: PyTree) -> EmptyState:
+        del key, params
+        return EmptyState()
+
+    def update_fn(weights, state, signals, **extra):
+        return update(weights, signals, **extra), state
+
+    return Weighting(init_fn, update_fn)
+
+
+def uniform() -> Weighting:
+    """Equal weights: empirical risk minimization. The identity of `chain`."""
+    return stateless(lambda weights, signals, **extra: weights)
+
+
+def chain(*schemes: Weighting) -> Weighting:
+    """Applies schemes one after the other, each to the weights of the one before.
+
+    Example:
+      >>> from weighting import chain, clip, low, normalize_mean
+      >>> scheme = chain(low(0.1), clip(high=5.0), normalize_mean())
+    """
+
+    def init_fn(key, params):
+        keys = jax.random.split(key, len(schemes))
+        return tuple(scheme.init(k, params) for scheme, k in zip(schemes, keys, strict=True))
+
+    def update_fn(weights, state, signals, **extra):
+        if len(state) != len(schemes):
+            raise ValueError(
+                f"this chain has {len(schemes)} schemes but its state has {len(state)} entries; "
+                "make the state with the chain's own init"
+            )
+        states = []
+        for scheme, scheme_state in zip(schemes, state, strict=True):
+            weights, scheme_state = scheme.update(weights, scheme_state, signals, **extra)
+            states.append(scheme_state)
+        return weights, tuple(states)
+
+    return Weighting(init_fn, update_fn)
+
+
+def mean_one(weights: Array, valid: Array) -> Array:
+    """Scales non-negative weights so that they average to one over the batch without its padding.
+
+    All-zero weights stay zero (the delta guard of ren2018, Eq. 9). Weights of padding become zero.
+    """
+    mean = masked_mean(weights, valid)
+    return weights * valid / (mean + (mean == 0))

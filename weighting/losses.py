@@ -1,0 +1,80 @@
+"""Per-example losses: (logits, labels) -> [B], never reduced, hyperparameters by keyword.
+
+Labels are integer classes. Binary losses of a single score take logits [B] or [B, 1] and labels in
+{0, 1}; the papers' labels {-1, +1} are `2 * labels - 1`.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from weighting._checks import check_range
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    r"""Softmax cross-entropy :math:`\log\sum_c e^{z_c} - z_y`; logits [B, C], labels [B] -> [B]."""
+    _check_classes(logits, labels)
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def logistic(logits: Array, labels: Array) -> Array:
+    r"""Logistic loss :math:`\log(1 + e^{-u})` of the margin u = y f(x); [B], [B, 1] -> [B]."""
+    return jax.nn.softplus(-binary_margins(logits, labels))
+
+
+def exponential(logits: Array, labels: Array) -> Array:
+    r"""Exponential loss :math:`e^{-u}` of the margin u = y f(x) (xu2021, Sec. 2); -> [B]."""
+    return jnp.exp(-binary_margins(logits, labels))
+
+
+def focal(
+    logits: Array, labels: Array, *, gamma: float | Array = 2.0, alpha: float | Array = 1.0
+) -> Array:
+    r"""Focal loss :math:`-\alpha (1 - p_y)^\gamma \log p_y` (Lin et al., 2017); -> [B].
+
+    It differentiates through its factor, unlike the weighting scheme `weighting.focal`. The two are
+    different methods: the weights alone drop the term that the factor's derivative adds.
+
+    Args:
+      logits: [B, C], or [B] or [B, 1] for a single score.
+      labels: [B].
+      gamma: focusing exponent, >= 0; 0 gives (alpha times) cross-entropy.
+      alpha: scale, a scalar or one per class [C]. LOW's released code has gamma = 2, alpha = 0.25.
+    """
+    check_range("gamma", gamma, low=0.0)
+    log_p = log_label_probabilities(logits, labels)
+    # 1 - p_y without cancellation, and with a finite gradient where p_y rounds to one.
+    rest = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
+    scale = jnp.asarray(alpha)
+    scale = scale[labels] if scale.ndim else scale
+    return -scale * rest**gamma * log_p
+
+
+def log_label_probabilities(logits: Array, labels: Array) -> Array:
+    """log p_y of the given label, from a softmax or (single score) a sigmoid; [B]."""
+    if logits.ndim == 2 and logits.shape[1] > 1:
+        return -cross_entropy(logits, labels)
+    return -logistic(logits, labels)
+
+
+def binary_margins(logits: Array, labels: Array) -> Array:
+    """The functional margin u = y f(x) of a single score, with y = 2 * labels - 1; [B]."""
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        logits = logits[:, 0]
+    if logits.ndim != 1 or labels.shape != logits.shape:
+        raise ValueError(
+            "a binary loss needs one score per example, logits [B] or [B, 1], and labels [B] in "
+            f"{{0, 1}}; got logits {logits.shape} and labels {labels.shape}"
+        )
+    return (2 * labels - 1).astype(logits.dtype) * logits
+
+
+def _check_classes(logits: Array, labels: Array) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            "cross-entropy needs logits [B, C] with C >= 2 and integer labels [B]; got logits "
+            f"{logits.shape} and labels {labels.shape}. For one score per example use `logistic`."
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers (class numbers), got {labels.dtype}")

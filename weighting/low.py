@@ -1,0 +1,232 @@
+r"""LOW: the weights that decrease the loss most, by a quadratic program (Santiago et al., 2021).
+
+With :math:`g_j` the squared norm of example j's gradient, the weights solve (Eq. 9)
+
+.. math:: \max_w\; w^\top g - \lambda \|w - 1\|^2 \quad\text{s.t. } w \ge 0,\ \sum_j w_j = B.
+
+Completing the square shows that this is the Euclidean projection of :math:`1 + g / (2\lambda)` onto
+the simplex :math:`\{w \ge 0, \sum_j w_j = B\}`, which a sort solves exactly.
+"""
+
+import warnings
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from weighting import gradient_norms as norms
+from weighting._checks import check_choice, check_positive, check_vector, require
+from weighting.base import Signals, Weighting
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
+    import jaxopt
+
+SOLVERS = ("projection", "osqp")
+GRADIENTS = ("logits", "last_layer", "parameters")
+SCALES = ("example", "batch_mean")
+
+
+def low_weights(
+    squared_gradient_norms: Array,
+    regularization: float | Array,
+    *,
+    solver: str = "projection",
+    mask: Array | None = None,
+) -> Array:
+    r"""Solves LOW's quadratic program for one batch (santiago2021, Eq. 9).
+
+    :math:`\lambda \ge (\bar g - \min g)/2` clips nothing and gives
+    :math:`w_j = 1 + (g_j - \bar g)/(2\lambda)`, which tends to uniform; :math:`\lambda \to 0` puts
+    all weight on the largest norm (shared by ties). Adding a constant to g changes nothing.
+
+    Args:
+      squared_gradient_norms: g [B].
+      regularization: lambda > 0, in the units of g (per-example gradients); may be traced.
+      solver: "projection", exact, O(B log B); or "osqp", jaxopt's operator splitting on the program
+        as printed (a reference: far slower, accurate to its tolerance, clipped to w >= 0).
+      mask: [B], 0 marks padding, which gets weight zero.
+
+    Returns:
+      Weights [B] that average to one over the unmasked batch, in the dtype of g.
+
+    Raises:
+      ValueError: for a regularization that is not positive, or g that is not a vector.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> low_weights(jnp.array([0.0, 0.2, 0.4]), 0.2)
+      Array([0.5, 1. , 1.5], dtype=float32)
+    """
+    check_vector("squared_gradient_norms", squared_gradient_norms)
+    check_positive("regularization", regularization)
+    check_choice("solver", solver, SOLVERS)
+    norm, valid = squared_gradient_norms, _valid(squared_gradient_norms, mask)
+    count = jnp.maximum(jnp.sum(valid), 1)
+    solve = _project if solver == "projection" else _solve_osqp
+    return (solve(norm, regularization, valid, count) * valid).astype(norm.dtype)
+
+
+def low_kkt_residual(
+    weights: Array,
+    squared_gradient_norms: Array,
+    regularization: float | Array,
+    *,
+    mask: Array | None = None,
+) -> Array:
+    """How far weights are from solving Eq. 9, relative to the largest weight (or one); a scalar.
+
+    The largest violation of: mean one, non-negativity, equal multipliers on the support, and no
+    gain from a weight that is zero (both of the latter divided by 2 lambda). Zero at the solution.
+    """
+    norm, valid = squared_gradient_norms, _valid(squared_gradient_norms, mask)
+    support = (weights > 0) & (valid > 0)
+    multiplier = _mean_over(support, norm - 2 * regularization * weights)
+    gain = (norm - multiplier) / (2 * regularization) - weights
+    excess = gain - _mean_over(
+        support, gain
+    )  # rounding of the multiplier is common to all: drop it
+    violation = jnp.where(support, jnp.abs(excess), jnp.where(valid > 0, excess, 0))
+    largest = jnp.maximum(jnp.max(jnp.abs(weights)), 1)
+    feasibility = jnp.abs(jnp.sum(weights * valid) / jnp.maximum(jnp.sum(valid), 1) - 1)
+    return jnp.maximum(feasibility, jnp.maximum(jnp.max(violation), jnp.max(-weights)) / largest)
+
+
+class LowState(NamedTuple):
+    """The last program's optimality residual, so that an inexact solve is seen, not hidden."""
+
+    kkt_residual: Array  # [] largest violation, in units of a weight
+
+
+def low(
+    regularization: float | Array,
+    *,
+    solver: str = "projection",
+    gradient: str = "logits",
+    gradient_scale: str = "example",
+    last_layer_bias: bool = True,
+) -> Weighting:
+    r"""LOW: examples with large gradients gain weight, moderated by a quadratic penalty.
+
+    A large `regularization` is uniform; a small one leaves only the hardest examples. With
+    cross-entropy and the logit proxy g lies in [0, 2], so 1 is mild and 0.01 is extreme.
+
+    Args:
+      regularization: lambda > 0 in per-example units; the paper searches {1, 0.5, 0.1, 0.01}.
+      solver: "projection" or "osqp", see `low_weights`.
+      gradient: whose norm is squared. "logits" is the paper's proxy, of whatever loss is trained;
+        "last_layer" adds the features (a dense last layer); "parameters" is exact and costs a
+        further gradient per example (with batch norm, a backward pass over the batch per example).
+      gradient_scale: "example" (the paper). "batch_mean" divides g by B^2, as the released code
+        does by differentiating the batch *mean*: at B = 256 and lambda = 0.1 its weights are
+        uniform to four digits (lambda acts as 6554 in per-example units).
+      last_layer_bias: whether the last layer has a bias (gradient="last_layer").
+
+    Returns:
+      A `Weighting`. Reads: logits, labels, `loss_fn`; features for "last_layer". State: the
+      residual of the last solve. Scale: mean one. Cost: O(B log B + B C) for the logit proxy.
+
+    References:
+      Santiago, Barata, Sasdelli, Carneiro, Nascimento, "LOW: Training deep neural networks by
+      learning optimal sample weights", Pattern Recognition 110, 2021, Eqs. (7)-(9). Each example
+      counts its own gradient, not the batch's (Eqs. 4-6 are derived for a batch of one).
+    """
+    check_positive("regularization", regularization)
+    check_choice("solver", solver, SOLVERS)
+    check_choice("gradient", gradient, GRADIENTS)
+    check_choice("gradient_scale", gradient_scale, SCALES)
+
+    def init_fn(key, params):
+        del key, params
+        return LowState(jnp.zeros(()))
+
+    def update_fn(weights, state, signals, **extra):
+        squared = _squared_norms(gradient, signals, last_layer_bias, extra)
+        if gradient_scale == "batch_mean":
+            squared = squared / jnp.maximum(jnp.sum(signals.valid), 1) ** 2
+        own = low_weights(squared, regularization, solver=solver, mask=signals.valid)
+        residual = low_kkt_residual(own, squared, regularization, mask=signals.valid)
+        new_weights = (weights * own).astype(signals.losses.dtype)
+        return new_weights, LowState(residual.astype(state.kkt_residual.dtype))
+
+    return Weighting(init_fn, update_fn)
+
+
+def _squared_norms(gradient: str, signals: Signals, bias: bool, extra: dict[str, Any]) -> Array:
+    if gradient == "parameters":
+        example_loss_fn = extra.get("example_loss_fn")
+        if example_loss_fn is not None:
+            params = require(
+                "low(gradient='parameters')", "params", extra.get("params"), "Pass it."
+            )
+            return norms.per_example_gradient_norms(example_loss_fn, params, extra["examples"])
+        linearized = require(
+            "low(gradient='parameters')",
+            "linearized",
+            extra.get("linearized"),
+            "Pass it to update().",
+        )
+        return norms.jacobian_row_norms(linearized)
+    name = f"low(gradient={gradient!r})"
+    logits = require(name, "signals.logits", signals.logits, "Give the logits [B, C].")
+    labels = require(name, "signals.labels", signals.labels, "Give the labels [B].")
+    loss_fn = require(name, "loss_fn", extra.get("loss_fn"), "Pass loss_fn=... to update().")
+    if gradient == "logits":
+        return norms.logit_gradient_norms(loss_fn, logits, labels)
+    features = require(
+        name, "signals.features", signals.features, "Return ModelOutput(logits, features)."
+    )
+    return norms.last_layer_gradient_norms(loss_fn, logits, labels, features, bias=bias)
+
+
+def _valid(norm: Array, mask: Array | None) -> Array:
+    return jnp.ones_like(norm) if mask is None else mask.astype(norm.dtype)
+
+
+def _mean_over(selected: Array, values: Array) -> Array:
+    return jnp.sum(jnp.where(selected, values, 0)) / jnp.maximum(jnp.sum(selected), 1)
+
+
+def _shifted_target(
+    norm: Array, regularization: float | Array, valid: Array
+) -> tuple[Array, Array]:
+    """g / (2 lambda) less its maximum, floored at -B, and the maximum of g.
+
+    The projection is the same: it ignores a common shift, and no entry further than B below the
+    largest can be in the support. Padding sits at the floor. Nothing overflows as lambda -> 0.
+    """
+    floor = -float(norm.shape[0])
+    largest = jnp.max(jnp.where(valid > 0, norm, -jnp.inf))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0)  # a batch of padding alone
+    target = (norm - largest) / (2 * regularization)
+    return jnp.where(valid > 0, jnp.maximum(target, floor), floor), largest
+
+
+def _project(norm: Array, regularization: float | Array, valid: Array, count: Array) -> Array:
+    """Projects on {w >= 0, sum w = count}, then recomputes the support's weights to round-off."""
+    target, largest = _shifted_target(norm, regularization, valid)
+    weights = optax.projections.projection_simplex(target, count)
+    support = (weights > 0) & (valid > 0)
+    threshold = largest + 2 * regularization * _mean_over(support, target - weights)
+    weights = (norm - threshold) / (2 * regularization)
+    support = support & (weights > 0)  # rounding may have let in an entry at the threshold
+    excess = _mean_over(support, weights) - count / jnp.maximum(jnp.sum(support), 1)
+    return jnp.where(support, jnp.maximum(weights - excess, 0), 0)
+
+
+def _solve_osqp(norm: Array, regularization: float | Array, valid: Array, count: Array) -> Array:
+    """Minimizes |w|^2 / 2 - w . target, which is Eq. 9 over 2 lambda, by jaxopt's OSQP."""
+    target, _ = _shifted_target(norm, regularization, valid)
+    dtype = jnp.promote_types(
+        target.dtype, jnp.zeros(()).dtype
+    )  # OSQP wants the default float type
+    target, valid, count = target.astype(dtype), valid.astype(dtype), count.astype(dtype)
+    tolerance = 1e-8 if dtype == jnp.float64 else 1e-5
+    size = target.shape[0]
+    solution = jaxopt.OSQP(tol=tolerance, maxiter=10_000).run(
+        params_obj=(jnp.eye(size, dtype=dtype), -target),
+        params_eq=(valid[None, :], count[None]),
+        params_ineq=(-jnp.eye(size, dtype=dtype), jnp.zeros(size, dtype)),
+    )
+    return jnp.maximum(solution.params.primal, 0)

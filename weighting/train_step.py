@@ -1,0 +1,188 @@
+"""A training step from its parts: model, loss function, weighting scheme, optimizer."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from weighting.base import PyTree, Signals, Weighting
+from weighting.erm import linearize_losses, masked_mean, weighted_risk
+from weighting.metrics import accuracy, effective_sample_size, predict
+
+
+class Batch(NamedTuple):
+    """One minibatch; the leading axis of every array is the batch."""
+
+    inputs: Any  # [B, ...]
+    labels: Array  # [B]
+    indices: Array | None = None  # [B] position in the training set
+    mask: Array | None = None  # [B] 1 for an example, 0 for padding; None means no padding
+    clean: Any = None  # another Batch, the small trusted set, or None
+
+
+class ModelOutput(NamedTuple):
+    """What a model returns."""
+
+    logits: Array  # [B, C], or [B] or [B, 1] for a single score
+    features: Array | None = None  # [B, D] inputs of the last dense layer, if a scheme wants them
+
+
+class ApplyFn(Protocol):
+    """A model: (params, model_state, inputs, *, train, key) -> (ModelOutput or logits,
+    model_state).
+
+    `model_state` holds what is not trained by gradients, such as batch-norm statistics; `{}` if
+    there is none. With `train=True` it returns the updated one.
+    """
+
+    def __call__(
+        self, params: PyTree, model_state: PyTree, inputs: Any, *, train: bool, key: Array | None
+    ) -> tuple[Any, PyTree]: ...
+
+
+class TrainState(NamedTuple):
+    """Everything that a training run carries from step to step; arrays only."""
+
+    step: Array  # [] int32
+    params: PyTree
+    model_state: PyTree
+    opt_state: optax.OptState
+    weighting_state: PyTree
+    key: Array  # [] the run's key; every step folds its number into it
+
+
+class StepMetrics(NamedTuple):
+    """What one step did; drop what you do not keep and the compiler drops its computation."""
+
+    loss: Array  # [] mean of the losses, unweighted
+    weighted_loss: Array  # [] the weighted risk that was differentiated
+    accuracy: Array  # [] on the batch, in training mode
+    effective_sample_size: Array  # [] (sum w)^2 / sum w^2
+    losses: Array  # [B]
+    weights: Array  # [B]
+
+
+def without_state(apply_fn: Callable[[PyTree, Any], Any]) -> ApplyFn:
+    """Turns a bare function (params, inputs) -> logits (or `ModelOutput`) into an `ApplyFn`."""
+
+    def stateless_apply(params, model_state, inputs, *, train, key):
+        del train, key
+        return apply_fn(params, inputs), model_state
+
+    return stateless_apply
+
+
+def init_train_state(
+    key: Array,
+    params: PyTree,
+    weighting: Weighting,
+    optimizer: optax.GradientTransformation,
+    *,
+    model_state: PyTree = None,
+) -> TrainState:
+    """The state before the first step. `model_state` defaults to `{}`, no batch norm."""
+    run_key, weighting_key = jax.random.split(key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state={} if model_state is None else model_state,
+        opt_state=optimizer.init(params),
+        weighting_state=weighting.init(weighting_key, params),
+        key=run_key,
+    )
+
+
+def make_train_step(
+    apply_fn: ApplyFn,
+    loss_fn: Callable[[Array, Array], Array],
+    weighting: Weighting,
+    optimizer: optax.GradientTransformation,
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """Builds one step of weighted ERM: linearize the losses once, weight, pull back, update.
+
+    The weights are constants of the update by construction: the gradient is the pullback J^T w / n.
+    (Differentiating the *step*, for instance with respect to a scheme's hyperparameter, sees
+    through them.) With uniform weights the step costs what `jax.value_and_grad` and the optimizer
+    cost.
+
+    Batch norm: the clean loss uses the clean batch's own statistics and leaves the running ones
+    alone; only the update's forward pass moves them.
+
+    Args:
+      apply_fn: the model; see `ApplyFn`, and `without_state` for a bare function.
+      loss_fn: (logits, labels) -> losses [B], not reduced.
+      weighting: the scheme.
+      optimizer: any optax transformation. Weight decay belongs here, not in the loss.
+
+    Returns:
+      A pure function (TrainState, Batch) -> (TrainState, StepMetrics), ready for `jax.jit`,
+      `jax.vmap` and `jax.lax.scan`.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        key, clean_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+
+        def forward(params: PyTree, inputs: Any, key: Array) -> tuple[ModelOutput, PyTree]:
+            output, model_state = apply_fn(params, state.model_state, inputs, train=True, key=key)
+            return _as_output(output), model_state
+
+        def losses_and_aux(params: PyTree) -> tuple[Array, tuple[ModelOutput, PyTree]]:
+            output, model_state = forward(params, batch.inputs, key)
+            return loss_fn(output.logits, batch.labels), (output, model_state)
+
+        def clean_loss_fn(params: PyTree) -> Array:
+            output, _ = forward(params, batch.clean.inputs, clean_key)
+            return masked_mean(loss_fn(output.logits, batch.clean.labels), batch.clean.mask)
+
+        def example_loss_fn(params: PyTree, example: tuple[Any, Array]) -> Array:
+            inputs, label = jax.tree.map(lambda x: x[None], example)
+            return loss_fn(forward(params, inputs, key)[0].logits, label)[0]
+
+        linearized = linearize_losses(losses_and_aux, state.params, has_aux=True)
+        output, model_state = linearized.aux
+        losses = linearized.values
+        signals = Signals(
+            losses, output.logits, batch.labels, output.features, batch.indices, batch.mask
+        )
+        independent = not jax.tree.leaves(state.model_state)
+        weights, weighting_state = weighting.update(
+            signals.valid,
+            state.weighting_state,
+            signals,
+            linearized=linearized,
+            params=state.params,
+            losses_fn=lambda params: losses_and_aux(params)[0],
+            loss_fn=loss_fn,
+            clean_loss_fn=None if batch.clean is None else clean_loss_fn,
+            example_loss_fn=example_loss_fn if independent else None,
+            examples=(batch.inputs, batch.labels),
+        )
+        weights = weights * signals.valid
+        gradient = linearized.vjp(weights / jnp.maximum(jnp.sum(signals.valid), 1))
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            model_state=model_state,
+            opt_state=opt_state,
+            weighting_state=weighting_state,
+            key=state.key,
+        )
+        metrics = StepMetrics(
+            loss=masked_mean(losses, batch.mask),
+            weighted_loss=weighted_risk(losses, weights, batch.mask),
+            accuracy=accuracy(batch.labels, predict(output.logits), mask=batch.mask),
+            effective_sample_size=effective_sample_size(weights, mask=batch.mask),
+            losses=losses,
+            weights=weights,
+        )
+        return new_state, metrics
+
+    return train_step
+
+
+def _as_output(output: Any) -> ModelOutput:
+    return output if isinstance(output, ModelOutput) else ModelOutput(output)
