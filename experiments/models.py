@@ -1,0 +1,229 @@
+"""The networks of the papers, as flax.linen modules behind one small boundary, `Model`.
+
+Axes: B batch, H height, W width, C outputs, D features. The last dense layer is called `head` in
+every network, and its input is returned as `features`.
+"""
+
+import difflib
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from weighting import ModelOutput
+
+
+class Model(NamedTuple):
+    """A network as two pure functions.
+
+    `model_state` holds what is neither parameter nor input: `{}`, or `{"batch_stats": ...}` with
+    batch norm. With `train` (a Python bool) batch norm uses the statistics of the batch and moves
+    the running ones; without, it uses the running ones and `model_state` returns unchanged. Inputs
+    are uint8, read as inputs / 255, or floats, read as they are. `key` is for dropout alone.
+    """
+
+    # (key, example_inputs [B, ...]) -> (params, model_state)
+    init: Callable[..., tuple[Any, dict]]
+    # (params, model_state, inputs [B, ...], *, train, key=None) -> (ModelOutput, model_state)
+    apply: Callable[..., tuple[ModelOutput, dict]]
+    name: str
+    num_outputs: int
+    has_convolutions: bool  # they are slow inside `lax.scan` on CPU: the driver avoids that
+
+
+def make_model(name: str, num_outputs: int) -> Model:
+    """The network called `name`: `linear`, `mlp`, `mlp_bn`, `lenet5` or `ren2018_net`.
+
+    Hidden sizes may follow the two MLPs: `mlp:128`, `mlp_bn:64,64`.
+    """
+    base, colon, sizes = name.partition(":")
+    if base not in _FACTORIES:
+        close = difflib.get_close_matches(base, _FACTORIES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown model {name!r}; known are {', '.join(_FACTORIES)}{hint}")
+    if not colon:
+        return _FACTORIES[base](num_outputs)
+    if base not in ("mlp", "mlp_bn"):
+        raise ValueError(f"{base!r} has no hidden sizes to choose; got {name!r}")
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", sizes):
+        raise ValueError(f"hidden sizes are written like '{base}:64,64'; got {name!r}")
+    return _FACTORIES[base](num_outputs, hidden=tuple(int(size) for size in sizes.split(",")))
+
+
+def linear(num_outputs: int, *, bias: bool = False) -> Model:
+    """A linear map of the flattened inputs; without bias it is homogeneous of order one."""
+    module = _MLP(num_outputs, hidden=(), bias=bias, batch_norm=False)
+    return _model(module, "linear", has_convolutions=False)
+
+
+def mlp(
+    num_outputs: int,
+    *,
+    hidden: tuple[int, ...] = (64,),
+    bias: bool = False,
+    batch_norm: bool = False,
+) -> Model:
+    """A ReLU network on flattened inputs: dense, batch norm (if asked for), ReLU, ..., dense.
+
+    Without bias and batch norm it is homogeneous of order `len(hidden) + 1` in its parameters, as
+    Xu et al., "Understanding the role of importance weighting for deep learning", ICLR 2021,
+    assume; `hidden=(5,)` is their two-layer network. Kernels start as LeCun normal (flax's
+    default). Batch norm shifts by itself, so the layers before it never have a bias.
+    """
+    base = "mlp_bn" if batch_norm else "mlp"
+    name = f"{base}:{','.join(map(str, hidden))}"
+    module = _MLP(num_outputs, hidden=tuple(hidden), bias=bias, batch_norm=batch_norm)
+    return _model(module, name, has_convolutions=False)
+
+
+def lenet5(num_outputs: int) -> Model:
+    """LeNet-5 with ReLU and max-pooling, as in the released code of Santiago et al. (2021).
+
+    Two 5x5 convolutions (6 and 16 channels), each followed by 2x2 max-pooling, then dense layers of
+    120, 84 and `num_outputs`. 28x28 images are padded by two zeros on each side. Kernels and biases
+    start uniform within 1 / sqrt(fan_in), PyTorch's default.
+    """
+    return _model(_LeNet5(num_outputs), "lenet5", has_convolutions=True)
+
+
+def ren2018_net(num_outputs: int = 1) -> Model:
+    """The MNIST network in the released code of Ren et al. (ICML 2018) for 4 against 9.
+
+    Three 5x5 convolutions (16, 32, 64 channels), each followed by 3x3 max-pooling of stride 2, then
+    dense layers of 100 and `num_outputs`. Kernels start normal with standard deviation 0.1, cut
+    (and not rescaled) at two standard deviations as in TensorFlow; biases start at zero.
+    """
+    return _model(_Ren2018Net(num_outputs), "ren2018_net", has_convolutions=True)
+
+
+_FACTORIES: dict[str, Callable[..., Model]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "mlp_bn": functools.partial(mlp, batch_norm=True),
+    "lenet5": lenet5,
+    "ren2018_net": ren2018_net,
+}
+
+
+def to_float(inputs: Array) -> Array:
+    """Bytes become float32 in [0, 1]; floats pass unchanged."""
+    if inputs.dtype == jnp.uint8:
+        return inputs.astype(jnp.float32) / 255
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise TypeError(f"model inputs are uint8 or floats; got {inputs.dtype}")
+    return inputs
+
+
+def max_pool(images: Array, window: int, padding: str) -> Array:
+    """Maxima over `window` x `window` patches of images [B, H, W, C], at stride 2.
+
+    The values of `flax.linen.max_pool`, as maxima of strided slices, rows first and then columns:
+    several times faster on CPU than `reduce_window`. Tied maxima share the gradient.
+    """
+    pads = jax.lax.padtype_to_pads(images.shape[1:3], (window, window), (2, 2), padding)
+    images = jnp.pad(images, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+    for axis in (1, 2):
+        stop = images.shape[axis] - window + 1
+        slices = [
+            jax.lax.slice_in_dim(images, start, stop + start, stride=2, axis=axis)
+            for start in range(window)
+        ]
+        images = functools.reduce(jnp.maximum, slices)
+    return images
+
+
+def _model(module: Any, name: str, *, has_convolutions: bool) -> Model:
+    """Puts a linen module, called as `module(inputs, train)`, behind the boundary."""
+    if module.num_outputs < 1:
+        raise ValueError(f"{name} needs `num_outputs` of at least 1; got {module.num_outputs}")
+
+    @jax.jit  # compiled, the unused forward pass falls away
+    def init(key, example_inputs):
+        variables = dict(module.init(key, to_float(example_inputs), train=False))
+        return variables.pop("params"), variables
+
+    def apply(params, model_state, inputs, *, train, key=None):
+        output, updates = module.apply(
+            {"params": params, **model_state},
+            to_float(inputs),
+            train=train,
+            mutable=list(model_state) if train else [],
+            rngs=None if key is None else {"dropout": key},
+        )
+        return output, {**model_state, **updates}
+
+    return Model(init, apply, name, module.num_outputs, has_convolutions)
+
+
+class _MLP(nn.Module):
+    num_outputs: int
+    hidden: tuple[int, ...]
+    bias: bool
+    batch_norm: bool
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        x = _flatten(inputs)
+        for size in self.hidden:
+            x = nn.Dense(size, use_bias=self.bias and not self.batch_norm)(x)
+            if self.batch_norm:
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+            x = nn.relu(x)
+        return ModelOutput(nn.Dense(self.num_outputs, use_bias=self.bias, name="head")(x), x)
+
+
+class _LeNet5(nn.Module):
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        _check_images("lenet5", inputs, min_size=16)
+        padding = 2 if inputs.shape[1:3] == (28, 28) else 0
+        x = nn.Conv(6, (5, 5), padding=padding, **_pytorch_init(25 * inputs.shape[-1]))(inputs)
+        x = nn.relu(max_pool(x, 2, "VALID"))  # the same as pooling after ReLU, and cheaper
+        x = nn.Conv(16, (5, 5), padding="VALID", **_pytorch_init(25 * 6))(x)
+        x = _flatten(nn.relu(max_pool(x, 2, "VALID")))
+        for size in (120, 84):
+            x = nn.relu(nn.Dense(size, **_pytorch_init(x.shape[-1]))(x))
+        logits = nn.Dense(self.num_outputs, **_pytorch_init(x.shape[-1]), name="head")(x)
+        return ModelOutput(logits, x)
+
+
+class _Ren2018Net(nn.Module):
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        _check_images("ren2018_net", inputs, min_size=1)
+        kernel_init = nn.initializers.truncated_normal(0.1)
+        x = inputs
+        for channels in (16, 32, 64):
+            x = nn.Conv(channels, (5, 5), padding="SAME", kernel_init=kernel_init)(x)
+            x = nn.relu(max_pool(x, 3, "SAME"))
+        x = nn.relu(nn.Dense(100, kernel_init=kernel_init)(_flatten(x)))
+        return ModelOutput(nn.Dense(self.num_outputs, kernel_init=kernel_init, name="head")(x), x)
+
+
+def _flatten(x: Array) -> Array:
+    return x.reshape(x.shape[0], -1)
+
+
+def _check_images(name: str, inputs: Array, *, min_size: int) -> None:
+    if inputs.ndim != 4 or min(inputs.shape[1:3]) < min_size:
+        raise ValueError(
+            f"{name} reads images of shape [B, H, W, C] with H, W >= {min_size}; got {inputs.shape}"
+        )
+
+
+def _pytorch_init(fan_in: int) -> dict[str, Any]:
+    """Initialisers of kernel and bias, both uniform within 1 / sqrt(fan_in)."""
+
+    def uniform(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
+
+    return {"kernel_init": uniform, "bias_init": uniform}
