@@ -1,0 +1,52 @@
+"""Datasets by name."""
+
+import difflib
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from experiments.data import toy
+from experiments.data.image_sets import load_tfds
+from experiments.data.types import Dataset, Source
+
+__all__ = ["Dataset", "Source", "load"]
+
+_TOY_SIZE = 2000
+_TOYS = {"separable": toy.separable, "overlapping": toy.overlapping, "moons": toy.moons}
+_IMAGE_SETS = ("mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100")
+
+
+def load(name: str, *, data_dir: str | None = None) -> Source:
+    """Load a dataset.
+
+    Args:
+      name: "digits" (8x8 images, shipped with scikit-learn); "separable", "overlapping" or
+        "moons" (2000 points of a toy set); a tfds image set ("mnist", "cifar10", ...); or
+        "tfds:NAME" for any other tfds image set.
+      data_dir: folder of prepared tfds sets; None leaves it to tfds. Other sets ignore it.
+
+    Returns:
+      A `Source`; its `test` is None for digits and toy sets.
+    """
+    if name == "digits":
+        return Source(_digits(), test=None)
+    if name in _TOYS:
+        return Source(_TOYS[name](_TOY_SIZE, seed=0), test=None)
+    if name in _IMAGE_SETS:
+        return load_tfds(name, data_dir)
+    if name.startswith("tfds:"):
+        return load_tfds(name.removeprefix("tfds:"), data_dir)
+    known = ["digits", *_TOYS, *_IMAGE_SETS]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"unknown dataset {name!r}.{hint} Known: {', '.join(known)}, "
+        "and tfds:NAME for any other tfds image set"
+    )
+
+
+def _digits() -> Dataset:
+    """Handwritten digits of UCI's optdigits test set; ink 0 .. 16 becomes 0 .. 255."""
+    images, labels = load_digits(return_X_y=True)
+    inputs = np.rint(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return Dataset(inputs, labels.astype(np.int32), num_classes=10, name="digits")

@@ -1,0 +1,115 @@
+"""Class imbalance: pure functions from labels to the sorted positions of the examples to keep."""
+
+import numpy as np
+
+from experiments.data.checks import check_labels, check_ratio
+from experiments.data.stratify import Seed, class_counts, draw_per_class
+
+
+def long_tail(
+    labels: np.ndarray,
+    num_classes: int,
+    ratio: float,
+    seed: Seed,
+    *,
+    shuffle_classes: bool = False,
+    keep_one: bool = False,
+) -> np.ndarray:
+    """Thin the classes out exponentially, from `n_max` down to `n_max / ratio`.
+
+    The class of rank r keeps `n_max * ratio ** (-r / (C - 1))` examples, rounded, with the largest
+    integer `n_max` that every class can afford (Cui et al., 2019).
+
+    Args:
+      labels: [N] integers.
+      num_classes: C.
+      ratio: largest to smallest class, at least 1.
+      seed: chooses the examples.
+      shuffle_classes: rank the classes at random instead of by index. If classes differ in size,
+        the number of examples kept then depends on the seed.
+      keep_one: leave one example in a class that would lose all; otherwise that is an error.
+
+    Returns:
+      Positions to keep, sorted.
+    """
+    labels = check_labels(labels, num_classes)
+    check_ratio(ratio)
+    rng = np.random.default_rng(seed)
+    ranks = rng.permutation(num_classes) if shuffle_classes else np.arange(num_classes)
+    profile = float(ratio) ** (-ranks / (num_classes - 1))
+    available = class_counts(labels, num_classes)
+    present = available > 0
+    largest = np.floor(np.min(available[present] / profile[present], initial=np.inf))
+    wanted = np.where(present, np.rint(largest * profile), 0).astype(np.int64)
+    return draw_per_class(labels, _without_empty_classes(wanted, available, keep_one), rng)
+
+
+def step_imbalance(
+    labels: np.ndarray, num_classes: int, ratio: float, seed: Seed, *, keep_one: bool = False
+) -> np.ndarray:
+    """Keep the first half of the classes and divide the others by `ratio` (Buda et al., 2018).
+
+    With an odd number of classes the middle one is kept whole. `keep_one` is as in `long_tail`.
+    """
+    labels = check_labels(labels, num_classes)
+    check_ratio(ratio)
+    available = class_counts(labels, num_classes)
+    is_minority = np.arange(num_classes) >= (num_classes + 1) // 2
+    wanted = np.where(is_minority, np.rint(available / ratio), available).astype(np.int64)
+    return draw_per_class(labels, _without_empty_classes(wanted, available, keep_one), seed)
+
+
+def two_class_imbalance(
+    labels: np.ndarray,
+    seed: Seed,
+    *,
+    minority: int = 4,
+    majority: int = 9,
+    num_examples: int = 5000,
+    majority_share: float,
+) -> np.ndarray:
+    """Choose `num_examples` of two classes, a given share of them from `majority`.
+
+    Ren et al., 2018, section 4.1: MNIST's 4 against 9; a share of 0.995 is 25 fours, 4975 nines.
+    """
+    if minority == majority or min(minority, majority) < 0:
+        raise ValueError(f"two different classes are needed, got {minority} and {majority}")
+    num_classes = max(int(np.max(labels, initial=0)), minority, majority) + 1
+    labels = check_labels(labels, num_classes)
+    wanted = np.zeros(num_classes, np.int64)
+    wanted[[minority, majority]] = two_class_counts(num_examples, majority_share)
+    available = class_counts(labels, num_classes)
+    if np.any(wanted > available):
+        raise ValueError(
+            f"{num_examples} examples at a majority share of {majority_share} take "
+            f"{wanted[minority]} of class {minority} and {wanted[majority]} of class {majority}; "
+            f"there are {available[minority]} and {available[majority]}: ask for fewer examples"
+        )
+    return draw_per_class(labels, wanted, seed)
+
+
+def two_class_counts(num_examples: int, majority_share: float) -> tuple[int, int]:
+    """Return how many of `num_examples` fall to the minority and to the majority class."""
+    if not 0 < majority_share < 1:
+        raise ValueError(f"the majority share must lie strictly in (0, 1), got {majority_share}")
+    num_majority = round(num_examples * majority_share)
+    if not 0 < num_majority < num_examples:
+        raise ValueError(
+            f"{num_examples} examples at a majority share of {majority_share} leave one class with "
+            "no example; ask for more examples or a share nearer to one half"
+        )
+    return num_examples - num_majority, num_majority
+
+
+def _without_empty_classes(wanted: np.ndarray, available: np.ndarray, keep_one: bool) -> np.ndarray:
+    if keep_one:
+        return np.maximum(wanted, available > 0)
+    empty = np.flatnonzero(wanted == 0)
+    if empty.size:
+        c = empty[0]
+        raise ValueError(
+            f"class {c} would be left with no example; lower the ratio"
+            if available[c]
+            else f"class {c} has no example to begin with"
+        )
+    return wanted
