@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from weighting._checks import require
 from weighting.base import Weighting, stateless
@@ -27,13 +28,10 @@ def inverse_class_frequency(class_counts: Array) -> Weighting:
       PROPORTION in Ren et al., "Learning to Reweight Examples", ICML 2018, Sec. 4.1 (the released
       code does not normalize); bCE in Santiago et al., "LOW", Pattern Recognition 2021, Sec. 4.
     """
-    counts = np.asarray(class_counts)
-    if counts.ndim != 1 or not np.all(counts > 0):
-        raise ValueError(
-            "class_counts must be a vector [C] of positive counts, one per class; got "
-            f"{counts.tolist()}. A class without examples cannot be weighted: drop it, or merge it."
-        )
-    class_weights = jnp.asarray(counts.sum() / (len(counts) * counts))
+    if not isinstance(class_counts, Tracer):
+        _check_counts(np.asarray(class_counts))
+    counts = jnp.asarray(class_counts)
+    class_weights = jnp.sum(counts) / (len(counts) * counts)
 
     def update(weights, signals, **extra):
         labels = require(
@@ -42,3 +40,11 @@ def inverse_class_frequency(class_counts: Array) -> Weighting:
         return (weights * class_weights[labels] * signals.valid).astype(signals.losses.dtype)
 
     return stateless(update)
+
+
+def _check_counts(counts: np.ndarray) -> None:
+    if counts.ndim != 1 or not np.all(counts > 0):
+        raise ValueError(
+            "class_counts must be a vector [C] of positive counts, one per class; got "
+            f"{counts.tolist()}. A class without examples cannot be weighted: drop it, or merge it."
+        )

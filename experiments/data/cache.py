@@ -1,12 +1,13 @@
 """Arrays kept on disk between runs: written whole or not at all, re-read when damaged."""
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from experiments.files import write_atomically
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -34,7 +35,7 @@ def cached(path: Path, names: Sequence[str], read_fn: Callable[[], Arrays]) -> A
             )
     arrays = read_fn()
     try:
-        _write_atomically(path, arrays)
+        write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **dict(arrays)))
     except OSError as error:
         warnings.warn(
             f"cannot cache arrays at {path} ({error}); set WEIGHTING_CACHE to a writable folder "
@@ -42,15 +43,3 @@ def cached(path: Path, names: Sequence[str], read_fn: Callable[[], Arrays]) -> A
             stacklevel=2,
         )
     return arrays
-
-
-def _write_atomically(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -1,0 +1,108 @@
+"""The configuration of a training run: frozen, typed, checked before any work starts."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from experiments.data import TaskConfig
+from experiments.models import make_model
+from experiments.schemes import SchemeSpec, parse_loss, parse_scheme
+
+SAMPLERS = ("shuffled", "class_balanced")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One way of training, to be run with several seeds."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: str = "mlp"
+    """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5 or ren2018_net."""
+    loss: str = "cross_entropy"
+    """cross_entropy, focal[:GAMMA[:ALPHA]]; for two classes also logistic or exponential."""
+    weighting: str = "uniform"
+    """NAME[:VALUE...], several joined by + to a chain, e.g. low:0.1 or lookahead+clip:0:5."""
+    sampler: str = "shuffled"
+    """shuffled, or class_balanced (RESAMPLE)."""
+    learning_rate: float = 0.1
+    """Constant learning rate of SGD."""
+    momentum: float = 0.9
+    """Momentum of SGD; 0 for none."""
+    nesterov: bool = False
+    """Whether the momentum is Nesterov's."""
+    weight_decay: float = 0.0
+    """Coefficient of the parameters in the gradient (l2)."""
+    batch_size: int = 64
+    """Examples per step."""
+    clean_batch_size: int = 50
+    """Clean examples per step, at most all of them; for schemes that use a clean set."""
+    num_steps: int = 1000
+    """Training steps."""
+    fine_tune_steps: int = 0
+    """Further steps, unweighted, on the clean set alone."""
+    fine_tune_learning_rate: float | None = None
+    """Learning rate of the fine-tuning; by default that of the training."""
+    num_evals: int = 20
+    """Evaluations, evenly spaced; must divide the number of steps."""
+    seeds: int = 5
+    """Number of seeds, 0, 1, ...; a seed sets data, corruption, initialization and batches."""
+
+    def __post_init__(self):
+        self.scheme  # noqa: B018  the parsers refuse what they do not know
+        parse_loss(self.loss)
+        make_model(self.model, 2)
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {SAMPLERS}, got {self.sampler!r}")
+        for name, low, high in (
+            ("learning_rate", 0.0, float("inf")),
+            ("weight_decay", 0.0, float("inf")),
+            ("momentum", 0.0, 1.0),
+            ("fine_tune_learning_rate", 0.0, float("inf")),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (low <= value < high):
+                raise ValueError(f"{name} must lie in [{low:g}, {high:g}), got {value}")
+        for name in ("batch_size", "clean_batch_size", "num_evals", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("num_steps", "fine_tune_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.num_steps + self.fine_tune_steps == 0:
+            raise ValueError("num_steps and fine_tune_steps are both 0: there is nothing to train")
+        if self.num_steps % self.num_evals:
+            raise ValueError(
+                f"num_evals={self.num_evals} must divide num_steps={self.num_steps}, "
+                "so that all evaluations are equally far apart"
+            )
+        if (self.scheme.needs_clean or self.fine_tune_steps) and self.task.num_clean == 0:
+            what = f"weighting {self.weighting!r}" if self.scheme.needs_clean else "fine-tuning"
+            raise ValueError(f"{what} needs a clean set: give the task num_clean > 0")
+
+    @property
+    def scheme(self) -> SchemeSpec:
+        """The parsed weighting."""
+        return parse_scheme(self.weighting)
+
+
+# What may differ between configurations that are trained together, in one compiled program.
+TRACED = ("learning_rate", "weight_decay", "fine_tune_learning_rate", "weighting")
+
+
+def check_one_program(configs: Sequence[RunConfig]) -> None:
+    """Refuses configurations that cannot share one compiled program."""
+    if not configs:
+        raise ValueError("no configuration was given")
+    first = configs[0]
+    fixed = [name for name in asdict(first) if name not in TRACED]
+    for config in configs[1:]:
+        for name in fixed:
+            if getattr(config, name) != getattr(first, name):
+                raise ValueError(
+                    f"configurations that train together may differ in {', '.join(TRACED)} only; "
+                    f"these differ in {name}"
+                )
+        if config.scheme[:2] != first.scheme[:2]:
+            raise ValueError(
+                "configurations that train together need one scheme with different values; got "
+                f"{first.weighting!r} and {config.weighting!r}"
+            )

@@ -1,0 +1,61 @@
+"""Measures of trained networks on held-out data, for all runs of a program at once."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from experiments.models import Model
+from weighting import TrainState, metrics
+from weighting.train_step import ModelOutput
+
+MEASURES = ("loss", "accuracy", "balanced_accuracy", "mean_auc", "mean_f1")
+_BATCH = 1000
+
+
+def make_evaluate(
+    model: Model, loss_fn: Callable[[Array, Array], Array], num_classes: int
+) -> Callable[[TrainState, Array, Array], dict[str, Array]]:
+    """Returns (states [H, S], inputs [S, N, ...], labels [S, N]) -> measures [H, S].
+
+    Besides `MEASURES`: `confusion` [H, S, C, C], rows true. Batch norm uses running statistics.
+    """
+
+    def logits_of(params, model_state, inputs) -> Array:
+        output, _ = model.apply(params, model_state, inputs, train=False)
+        return output.logits if isinstance(output, ModelOutput) else output
+
+    over_runs = jax.jit(jax.vmap(jax.vmap(logits_of, (0, 0, 0)), (0, 0, None)))
+    one_run = jax.jit(logits_of)
+
+    def measure(logits: Array, labels: Array) -> dict[str, Array]:
+        predictions = metrics.predict(logits)
+        scores = logits
+        if model.num_outputs == 1:
+            scores = jnp.stack([-logits.reshape(-1), logits.reshape(-1)], axis=1)
+        return {
+            "loss": jnp.mean(loss_fn(logits, labels)),
+            "accuracy": metrics.accuracy(labels, predictions),
+            "balanced_accuracy": metrics.balanced_accuracy(labels, predictions, num_classes),
+            "mean_auc": metrics.mean_auc(jax.nn.softmax(scores), labels),
+            "mean_f1": metrics.mean_f1(labels, predictions, num_classes),
+            "confusion": metrics.confusion_matrix(labels, predictions, num_classes),
+        }
+
+    measure_all = jax.jit(jax.vmap(jax.vmap(measure), (0, None)))
+
+    def all_logits(states: TrainState, inputs: Array) -> Array:
+        if not model.has_convolutions:
+            return over_runs(states.params, states.model_state, inputs)
+        num_configs, num_seeds = states.step.shape
+        rows = []
+        for h in range(num_configs):
+            for s in range(num_seeds):
+                own = jax.tree.map(lambda x, i=(h, s): x[i], (states.params, states.model_state))
+                starts = range(0, inputs.shape[1], _BATCH)
+                parts = [one_run(*own, inputs[s, a : a + _BATCH]) for a in starts]
+                rows.append(jnp.concatenate(parts))
+        return jnp.stack(rows).reshape(num_configs, num_seeds, *rows[0].shape)
+
+    return lambda states, inputs, labels: measure_all(all_logits(states, inputs), labels)

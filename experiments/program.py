@@ -1,0 +1,221 @@
+"""The compiled part of a run: many seeds and hyperparameters advance together by a few steps.
+
+Axes: H configurations that differ in numbers only, S seeds, T steps, N training examples. For small
+networks one program advances all H x S runs (`vmap` over both, `lax.scan` over the steps). Networks
+with convolutions on CPU go run by run and step by step: XLA's CPU backend is many times slower on
+convolutions inside a loop, and slow on vmapped ones. On a GPU they scan as well.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from experiments.config import RunConfig
+from experiments.data import Task
+from experiments.models import Model
+from experiments.schemes import Context, parse_loss
+from weighting import Batch, StepMetrics, TrainState, Weighting, init_train_state, make_train_step
+from weighting import uniform as uniform_weighting
+
+PyTree = Any
+
+
+class Hyperparameters(NamedTuple):
+    """The numbers that may differ between runs of one program; each [H] when stacked."""
+
+    learning_rate: Array
+    weight_decay: Array
+    fine_tune_learning_rate: Array
+    scheme: Array  # [H, K] values of the weighting scheme
+
+
+def stack_hyperparameters(configs: Sequence[RunConfig]) -> Hyperparameters:
+    """The configurations' numbers as arrays with a leading axis H."""
+    fine_tune = [c.fine_tune_learning_rate for c in configs]
+    rates = [c.learning_rate for c in configs]
+    tuned = [rate if ft is None else ft for rate, ft in zip(rates, fine_tune, strict=True)]
+    return Hyperparameters(
+        learning_rate=jnp.asarray(rates, jnp.float32),
+        weight_decay=jnp.asarray([c.weight_decay for c in configs], jnp.float32),
+        fine_tune_learning_rate=jnp.asarray(tuned, jnp.float32),
+        scheme=jnp.asarray([c.scheme.values for c in configs], jnp.float32),
+    )
+
+
+class SeedData(NamedTuple):
+    """One seed's data on the device; leading axis S when stacked."""
+
+    inputs: Array  # [N, ...]
+    labels: Array  # [N]
+    clean_inputs: Array  # [m, ...]
+    clean_labels: Array  # [m]
+    class_counts: Array  # [C]
+
+
+def seed_data(tasks: Sequence[Task]) -> SeedData:
+    """Puts the training and clean sets of all seeds on the device, once."""
+
+    def stack(pick: Callable[[Task], np.ndarray]) -> Array:
+        return jnp.asarray(np.stack([pick(task) for task in tasks]))
+
+    return SeedData(
+        inputs=stack(lambda t: t.train.inputs),
+        labels=stack(lambda t: t.train.labels),
+        clean_inputs=stack(lambda t: t.clean.inputs),
+        clean_labels=stack(lambda t: t.clean.labels),
+        class_counts=stack(lambda t: np.bincount(t.train.labels, minlength=t.num_classes)),
+    )
+
+
+class WeightSums(NamedTuple):
+    """Sums over the steps since the last evaluation, per training example."""
+
+    weights: Array  # [N]
+    count: Array  # [N]
+
+
+class Progress(NamedTuple):
+    """What one step reports."""
+
+    loss: Array
+    weighted_loss: Array
+    accuracy: Array
+    effective_sample_size: Array
+
+
+class Program(NamedTuple):
+    """The functions of a run; every state has leading axes [H, S]."""
+
+    init: Callable[[Hyperparameters, SeedData], TrainState]
+    advance: Callable[..., tuple[TrainState, WeightSums, Progress]]
+    fine_tune: Callable[..., tuple[TrainState, WeightSums, Progress]]
+
+
+def make_program(config: RunConfig, model: Model, num_train: int) -> Program:
+    """Builds the functions that train the configuration, and those that differ in numbers only."""
+    loss_fn = parse_loss(config.loss)
+    by_step = model.has_convolutions and jax.default_backend() == "cpu"
+
+    def scheme(hyper: Hyperparameters, counts: Array) -> Weighting:
+        context = Context(counts, num_train, num_train / config.batch_size)
+        values = [hyper.scheme[i] for i in range(hyper.scheme.shape[0])]
+        return config.scheme.build(context, values)
+
+    def optimizer(learning_rate: Array, weight_decay: Array) -> optax.GradientTransformation:
+        momentum = config.momentum or None
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay),
+            optax.sgd(learning_rate, momentum=momentum, nesterov=config.nesterov),
+        )
+
+    def init_one(hyper: Hyperparameters, data: SeedData, key: Array) -> TrainState:
+        model_key, run_key = jax.random.split(key)
+        params, model_state = model.init(model_key, data.inputs[:1])
+        return init_train_state(
+            run_key,
+            params,
+            scheme(hyper, data.class_counts),
+            optimizer(hyper.learning_rate, hyper.weight_decay),
+            model_state=model_state,
+        )
+
+    def init(hyper: Hyperparameters, data: SeedData) -> TrainState:
+        keys = jax.vmap(jax.random.key)(jnp.arange(data.labels.shape[0]))
+        over_seeds = jax.vmap(init_one, (None, 0, 0))
+        return jax.jit(jax.vmap(over_seeds, (0, None, None)))(hyper, data, keys)
+
+    def step(state, sums, indices, clean_indices, data: SeedData, hyper: Hyperparameters):
+        clean = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])
+        batch = Batch(
+            data.inputs[indices],
+            data.labels[indices],
+            indices=indices,
+            clean=clean if config.scheme.needs_clean else None,
+        )
+        train_step = make_train_step(
+            model.apply,
+            loss_fn,
+            scheme(hyper, data.class_counts),
+            optimizer(hyper.learning_rate, hyper.weight_decay),
+        )
+        state, metrics = train_step(state, batch)
+        sums = WeightSums(
+            sums.weights.at[indices].add(metrics.weights), sums.count.at[indices].add(1)
+        )
+        return state, sums, _progress(metrics)
+
+    def fine_tune_step(state, sums, indices, clean_indices, data, hyper):
+        """Plain ERM on the clean set; the scheme's state waits."""
+        del indices
+        train_step = make_train_step(
+            model.apply,
+            loss_fn,
+            uniform_weighting(),
+            optimizer(hyper.fine_tune_learning_rate, hyper.weight_decay),
+        )
+        batch = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])
+        new_state, metrics = train_step(state._replace(weighting_state=()), batch)
+        new_state = new_state._replace(weighting_state=state.weighting_state)
+        return new_state, sums, _progress(metrics)
+
+    drive = _by_step if by_step else _by_scan
+    return Program(init, drive(step, num_train), drive(fine_tune_step, num_train))
+
+
+def _progress(metrics: StepMetrics) -> Progress:
+    return Progress(
+        metrics.loss, metrics.weighted_loss, metrics.accuracy, metrics.effective_sample_size
+    )
+
+
+def _zero_sums(num_train: int) -> WeightSums:
+    return WeightSums(jnp.zeros(num_train), jnp.zeros(num_train, jnp.int32))
+
+
+def _by_scan(step: Callable, num_train: int) -> Callable:
+    """Advances all runs by T steps in one program: indices [S, T, B], clean indices [S, T, m]."""
+
+    def chunk(state, indices, clean_indices, data, hyper):
+        def body(carry, now):
+            state, sums, progress = step(*carry, *now, data, hyper)
+            return (state, sums), progress
+
+        start = (state, _zero_sums(num_train))
+        (state, sums), progress = jax.lax.scan(body, start, (indices, clean_indices))
+        return state, sums, progress
+
+    over_seeds = jax.vmap(chunk, (0, 0, 0, 0, None))
+    return jax.jit(jax.vmap(over_seeds, (0, None, None, None, 0)), donate_argnums=0)
+
+
+def _by_step(step: Callable, num_train: int) -> Callable:
+    """The same, run by run and step by step from the host."""
+    one_step = jax.jit(step, donate_argnums=(0, 1))
+
+    def chunk(states, indices, clean_indices, data, hyper):
+        num_configs, num_seeds = hyper.learning_rate.shape[0], indices.shape[0]
+        results = []
+        for h in range(num_configs):
+            own_hyper = _pick(hyper, h)
+            for s in range(num_seeds):
+                state, sums = _pick(states, (h, s)), _zero_sums(num_train)
+                own_data, own_progress = _pick(data, s), []
+                for now, clean in zip(indices[s], clean_indices[s], strict=True):
+                    state, sums, progress = one_step(state, sums, now, clean, own_data, own_hyper)
+                    own_progress.append(progress)
+                stacked = jax.tree.map(lambda *x: jnp.stack(x), *own_progress)
+                results.append((state, sums, stacked))
+        return jax.tree.map(
+            lambda *x: jnp.stack(x).reshape(num_configs, num_seeds, *x[0].shape), *results
+        )
+
+    return chunk
+
+
+def _pick(tree: PyTree, index: Any) -> PyTree:
+    return jax.tree.map(lambda x: x[index], tree)

@@ -1,0 +1,334 @@
+"""The driver: trains configurations over seeds, evaluates, records, checkpoints, resumes."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from experiments.checkpoints import Checkpoints
+from experiments.config import RunConfig, check_one_program
+from experiments.data import Source, Task, describe, load, make_task
+from experiments.evaluation import MEASURES, make_evaluate
+from experiments.files import write_arrays, write_json_lines
+from experiments.models import Model, make_model
+from experiments.program import make_program, seed_data, stack_hyperparameters
+from experiments.run_folder import check_folder, claim_folder, describe_run
+from experiments.schemes import is_multiclass, parse_loss
+from experiments.streams import Stream, class_balanced, shuffled
+from weighting.metrics import corruption_auc
+
+TRAINING = ("loss", "weighted_loss", "accuracy", "effective_sample_size")
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or weight became NaN or infinite; the run stopped."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything a run measured. Axes: H configurations, S seeds, E evaluations, N, C."""
+
+    configs: tuple[RunConfig, ...]
+    history: dict[str, np.ndarray]
+    """`step` [E]; `train_*`, `validation_*`, `test_*`, `corruption_auc` [H, S, E];
+    `class_weights` [H, S, E, C] and `example_weights` [H, S, E, N], means since the last
+    evaluation (NaN where an example was not drawn); `confusion` [H, S, C, C], of the test set."""
+    labels: np.ndarray
+    """[S, N] given training labels, and `true_labels` [S, N]."""
+    true_labels: np.ndarray
+    indices: np.ndarray
+    """[S, N] positions of the training examples in the dataset."""
+    seconds: float
+    """Time spent training, compilation and evaluation excluded, all runs together."""
+
+
+def load_source(config: RunConfig) -> Source:
+    """Reads the configuration's dataset."""
+    return load(config.task.dataset, data_dir=config.task.data_dir)
+
+
+def build_model(config: RunConfig, num_classes: int) -> Model:
+    """The configuration's network, with as many outputs as the loss wants."""
+    if is_multiclass(config.loss):
+        return make_model(config.model, num_classes)
+    if num_classes != 2:
+        raise ValueError(f"loss {config.loss!r} is for two classes; this task has {num_classes}")
+    return make_model(config.model, 1)
+
+
+def train(
+    configs: RunConfig | Sequence[RunConfig],
+    *,
+    source: Source | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 30.0,
+    stop_on_nonfinite: bool = True,
+    progress: bool = True,
+    label: str = "",
+) -> Result:
+    """Trains one configuration, or several that differ in numbers only, with all their seeds.
+
+    Interrupted and resumed, a run gives the same arrays bit for bit as without interruption.
+
+    Args:
+      configs: see `check_one_program` for what may differ.
+      source: data to use instead of loading the dataset.
+      folder: where to keep configuration, checkpoints and results; None keeps nothing.
+      resume: continue the run in `folder` (or start it, if the folder is empty).
+      checkpoint_seconds: least time between checkpoints; there is always one at the end.
+      stop_on_nonfinite: whether a non-finite loss stops the run. In a search over learning rates
+        it may rather mark its own configuration, whose measures become NaN.
+      progress: whether to show a bar.
+      label: of the bar.
+
+    Raises:
+      ValueError: for bad configurations, before any work.
+      RunFolderError, CheckpointError: if the folder cannot be used; nothing in it is changed.
+      NonFiniteError: names the step and the last good checkpoint.
+    """
+    configs = [configs] if isinstance(configs, RunConfig) else list(configs)
+    check_one_program(configs)
+    if folder is not None:
+        check_folder(folder, resume=resume)
+    source = load_source(configs[0]) if source is None else source
+    tasks = [make_task(configs[0].task, seed, source) for seed in range(configs[0].seeds)]
+    run = _Run(configs, tasks, stop_on_nonfinite)
+    if folder is None:
+        run.advance_all(lambda done: None, progress, label)
+        return run.result()
+
+    claim_folder(folder, describe_run(configs, [describe(task) for task in tasks]), resume=resume)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        restored = checkpoints.restore(run.snapshot())
+        if restored is not None:
+            checkpoints.discard_after(restored[0])
+            run.restore(restored[1])
+        last = time.monotonic()
+
+        def keep(done: int) -> None:
+            nonlocal last
+            if done == run.num_chunks or time.monotonic() - last >= checkpoint_seconds:
+                checkpoints.save(done, run.snapshot())
+                write_json_lines(folder / "metrics.jsonl", run.rows())
+                last = time.monotonic()
+
+        try:
+            run.advance_all(keep, progress, label)
+        except NonFiniteError as error:
+            good = checkpoints.latest()
+            kept = "no checkpoint yet" if good is None else checkpoints.folder / str(good)
+            raise NonFiniteError(f"{error} The last good checkpoint: {kept}.") from None
+    finally:
+        checkpoints.close()
+    result = run.result()
+    write_json_lines(folder / "metrics.jsonl", run.rows())
+    write_arrays(folder / "result.npz", result_arrays(result))
+    return result
+
+
+def result_arrays(result: Result) -> dict[str, np.ndarray]:
+    """The arrays of a result, as they are stored."""
+    return {
+        **result.history,
+        "train_labels": result.labels,
+        "train_true_labels": result.true_labels,
+        "train_indices": result.indices,
+        "seconds": np.asarray(result.seconds),
+    }
+
+
+class _Run:
+    """A run between two chunks: the device state, and the history so far on the host."""
+
+    def __init__(self, configs: list[RunConfig], tasks: list[Task], stop_on_nonfinite: bool):
+        config, task = configs[0], tasks[0]
+        self.configs, self.tasks, self.stop_on_nonfinite = configs, tasks, stop_on_nonfinite
+        self.hyper, self.data = stack_hyperparameters(configs), seed_data(tasks)
+        model = build_model(config, task.num_classes)
+        num_train = len(task.train.labels)
+        self.program = make_program(config, model, num_train)
+        self.evaluate = make_evaluate(model, parse_loss(config.loss), task.num_classes)
+        self.streams = [_stream(config, task, seed) for seed, task in enumerate(tasks)]
+        self.clean_streams = [_clean_stream(config, task, seed) for seed, task in enumerate(tasks)]
+        self.held_out = {
+            name: tuple(
+                jnp.asarray(np.stack([getattr(getattr(t, name), field) for t in tasks]))
+                for field in ("inputs", "labels")
+            )
+            for name in ("validation", "test")
+        }
+        self.chunks = _chunks(config)
+        self.num_chunks = len(self.chunks)
+        self.done, self.seconds = 0, 0.0
+        self.state = self.program.init(self.hyper, self.data)
+        shape = (len(configs), len(tasks), self.num_chunks)
+        names = [f"train_{m}" for m in TRAINING] + ["corruption_auc"]
+        names += [f"{split}_{m}" for split in self.held_out for m in MEASURES]
+        self.history = {name: np.full(shape, np.nan, np.float32) for name in names}
+        classes = task.num_classes
+        self.history["class_weights"] = np.full((*shape, classes), np.nan, np.float32)
+        self.history["example_weights"] = np.full((*shape, num_train), np.nan, np.float32)
+        self.history["confusion"] = np.full((*shape[:2], classes, classes), np.nan, np.float32)
+        self.history["step"] = np.array([first + n for first, n, _ in self.chunks], np.int32)
+
+    def snapshot(self) -> Any:
+        """What a checkpoint holds: everything that changes."""
+        return {
+            "state": self.state,
+            "history": self.history,
+            "done": np.asarray(self.done),
+            "seconds": np.asarray(self.seconds),
+        }
+
+    def restore(self, snapshot: Any) -> None:
+        self.state = snapshot["state"]
+        self.history = {name: np.array(value) for name, value in snapshot["history"].items()}
+        self.done, self.seconds = int(snapshot["done"]), float(snapshot["seconds"])
+
+    def advance_all(self, keep: Callable[[int], None], progress: bool, label: str) -> None:
+        total = sum(n for _, n, _ in self.chunks)
+        before = sum(n for _, n, _ in self.chunks[: self.done])
+        with tqdm(
+            total=total, initial=before, desc=label, unit="step", disable=not progress
+        ) as bar:
+            warm: set[tuple[int, bool]] = set()
+            while self.done < self.num_chunks:
+                first, num_steps, tuning = self.chunks[self.done]
+                self._advance(first, num_steps, tuning, timed=(num_steps, tuning) in warm)
+                warm.add((num_steps, tuning))
+                self.done += 1
+                keep(self.done)
+                bar.update(num_steps)
+                accuracy = self.history["validation_accuracy"][:, :, self.done - 1]
+                if not np.all(np.isnan(accuracy)):
+                    bar.set_postfix(validation=f"{np.nanmax(np.nanmean(accuracy, axis=1)):.3f}")
+
+    def _advance(self, first: int, num_steps: int, tuning: bool, timed: bool) -> None:
+        indices = np.stack([stream(first, num_steps) for stream in self.streams])
+        clean = np.stack([stream(first, num_steps) for stream in self.clean_streams])
+        advance = self.program.fine_tune if tuning else self.program.advance
+        start = time.perf_counter()
+        state, sums, progress = advance(self.state, indices, clean, self.data, self.hyper)
+        jax.block_until_ready(state)
+        elapsed = time.perf_counter() - start
+        # The first chunk of a kind compiles; its time is taken from the next one of that kind.
+        self.seconds += elapsed if timed else 0.0
+        self._check_finite(np.asarray(progress.weighted_loss), first)
+        self.state = state
+        self._record(self.done, sums, progress, tuning)
+
+    def _check_finite(self, losses: np.ndarray, first: int) -> None:
+        bad = ~np.isfinite(losses)
+        if not (bad.any() and self.stop_on_nonfinite):
+            return
+        step = int(np.min(np.where(bad, np.arange(losses.shape[-1]), losses.shape[-1])))
+        h, s, _ = np.argwhere(bad & (np.arange(losses.shape[-1]) == step))[0]
+        config = self.configs[h]
+        raise NonFiniteError(
+            f"the weighted loss became {losses[h, s, step]} at step {first + step}, seed {s} "
+            f"(weighting {config.weighting}, learning rate {config.learning_rate:g}). "
+            "Try a smaller learning rate."
+        )
+
+    def _record(self, chunk: int, sums, progress, tuning: bool) -> None:
+        history = self.history
+        for name, values in zip(TRAINING, progress, strict=True):
+            history[f"train_{name}"][:, :, chunk] = np.asarray(values).mean(axis=-1)
+        for split, (inputs, labels) in self.held_out.items():
+            if labels.shape[1] == 0:
+                continue
+            measures = self.evaluate(self.state, inputs, labels)
+            for name in MEASURES:
+                history[f"{split}_{name}"][:, :, chunk] = np.asarray(measures[name])
+            if split == "test":
+                history["confusion"] = np.asarray(measures["confusion"])
+        if tuning:
+            return
+        count = np.asarray(sums.count)
+        weights = np.where(count > 0, np.asarray(sums.weights) / np.maximum(count, 1), np.nan)
+        history["example_weights"][:, :, chunk] = weights
+        for s, task in enumerate(self.tasks):
+            labels, corrupted = task.train.labels, task.train.is_corrupted
+            for c in np.unique(labels):
+                history["class_weights"][:, s, chunk, c] = _mean(weights[:, s, labels == c])
+            if corrupted.any():
+                for h in range(len(self.configs)):
+                    auc = corruption_auc(
+                        jnp.nan_to_num(weights[h, s]), corrupted, mask=~np.isnan(weights[h, s])
+                    )
+                    history["corruption_auc"][h, s, chunk] = auc
+
+    def rows(self) -> list[dict]:
+        """The history as rows for `metrics.jsonl`."""
+        scalars = [name for name, value in self.history.items() if value.ndim == 3]
+        scalars = [name for name in scalars if name != "confusion"]
+        return [
+            {
+                "weighting": config.weighting,
+                "learning_rate": config.learning_rate,
+                "weight_decay": config.weight_decay,
+                "seed": s,
+                "step": int(self.history["step"][e]),
+            }
+            | {name: _json_number(self.history[name][h, s, e]) for name in scalars}
+            for e in range(self.done)
+            for h, config in enumerate(self.configs)
+            for s in range(len(self.tasks))
+        ]
+
+    def result(self) -> Result:
+        def stack(field: str) -> np.ndarray:
+            return np.stack([getattr(task.train, field) for task in self.tasks])
+
+        return Result(
+            configs=tuple(self.configs),
+            history=dict(self.history),
+            labels=stack("labels"),
+            true_labels=stack("true_labels"),
+            indices=stack("indices"),
+            seconds=self.seconds,
+        )
+
+
+def _chunks(config: RunConfig) -> list[tuple[int, int, bool]]:
+    """(first step, number of steps, is fine-tuning) between evaluations."""
+    chunks = []
+    if config.num_steps:
+        size = config.num_steps // config.num_evals
+        chunks += [(first, size, False) for first in range(0, config.num_steps, size)]
+    if config.fine_tune_steps:
+        parts = max(1, min(config.num_evals, config.fine_tune_steps) // 4)
+        bounds = np.linspace(0, config.fine_tune_steps, parts + 1).astype(int) + config.num_steps
+        chunks += [(int(a), int(b - a), True) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return chunks
+
+
+def _stream(config: RunConfig, task: Task, seed: int) -> Stream:
+    if config.sampler == "class_balanced":
+        return class_balanced(task.train.labels, config.batch_size, seed)
+    return shuffled(len(task.train.labels), config.batch_size, seed)
+
+
+def _clean_stream(config: RunConfig, task: Task, seed: int) -> Stream:
+    size = len(task.clean.labels)
+    if size == 0:
+        return lambda first, count: np.zeros((count, 0), np.int32)
+    return shuffled(size, min(config.clean_batch_size, size), seed + 1_000_003)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; NaN where nothing is left."""
+    count = np.sum(~np.isnan(values), axis=-1)
+    return np.where(count > 0, np.nansum(values, axis=-1) / np.maximum(count, 1), np.nan)
+
+
+def _json_number(value: np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None
