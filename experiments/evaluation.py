@@ -1,5 +1,6 @@
 """Measures of trained networks on held-out data, for all runs of a program at once."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,20 +8,28 @@ import jax.numpy as jnp
 from jax import Array
 
 from experiments.models import Model
+from experiments.schemes import parse_loss
 from weighting import TrainState, metrics
 from weighting.train_step import ModelOutput
 
-MEASURES = ("loss", "accuracy", "balanced_accuracy", "mean_auc", "mean_f1")
+MEASURES = {
+    "validation": ("loss", "accuracy", "balanced_accuracy"),
+    "test": ("loss", "accuracy", "balanced_accuracy", "mean_auc", "mean_f1"),
+}
 _BATCH = 1000
 
 
+@functools.cache  # so that runs that differ in their weighting share the compiled functions
 def make_evaluate(
-    model: Model, loss_fn: Callable[[Array, Array], Array], num_classes: int
-) -> Callable[[TrainState, Array, Array], dict[str, Array]]:
-    """Returns (states [H, S], inputs [S, N, ...], labels [S, N]) -> measures [H, S].
+    model: Model, loss: str, num_classes: int
+) -> Callable[[TrainState, Array, Array, tuple[str, ...]], dict[str, Array]]:
+    """Measures of a network under a loss, both given by value.
 
-    Besides `MEASURES`: `confusion` [H, S, C, C], rows true. Batch norm uses running statistics.
+    Returns (states [H, S], inputs [S, N, ...], labels [S, N], names) -> measures [H, S]: those
+    that are named, and `confusion` [H, S, C, C] with rows true. Batch norm uses running statistics.
     """
+
+    loss_fn = parse_loss(loss)
 
     def logits_of(params, model_state, inputs) -> Array:
         output, _ = model.apply(params, model_state, inputs, train=False)
@@ -43,7 +52,11 @@ def make_evaluate(
             "confusion": metrics.confusion_matrix(labels, predictions, num_classes),
         }
 
-    measure_all = jax.jit(jax.vmap(jax.vmap(measure), (0, None)))
+    def measure_all(logits: Array, labels: Array, names: tuple[str, ...]) -> dict[str, Array]:
+        all_measures = jax.vmap(jax.vmap(measure), (0, None))(logits, labels)
+        return {name: all_measures[name] for name in (*names, "confusion")}
+
+    measure_some = jax.jit(measure_all, static_argnums=2)  # what is not asked for is not computed
 
     def all_logits(states: TrainState, inputs: Array) -> Array:
         if not model.has_convolutions:
@@ -58,4 +71,7 @@ def make_evaluate(
                 rows.append(jnp.concatenate(parts))
         return jnp.stack(rows).reshape(num_configs, num_seeds, *rows[0].shape)
 
-    return lambda states, inputs, labels: measure_all(all_logits(states, inputs), labels)
+    def evaluate(states: TrainState, inputs: Array, labels: Array, names: tuple[str, ...]):
+        return measure_some(all_logits(states, inputs), labels, names)
+
+    return evaluate

@@ -113,21 +113,25 @@ def make_program(config: RunConfig, model: Model, num_train: int) -> Program:
             optax.sgd(learning_rate, momentum=momentum, nesterov=config.nesterov),
         )
 
-    def init_one(hyper: Hyperparameters, data: SeedData, key: Array) -> TrainState:
-        model_key, run_key = jax.random.split(key)
-        params, model_state = model.init(model_key, data.inputs[:1])
-        return init_train_state(
-            run_key,
-            params,
-            scheme(hyper, data.class_counts),
-            optimizer(hyper.learning_rate, hyper.weight_decay),
-            model_state=model_state,
-        )
-
     def init(hyper: Hyperparameters, data: SeedData) -> TrainState:
-        keys = jax.vmap(jax.random.key)(jnp.arange(data.labels.shape[0]))
-        over_seeds = jax.vmap(init_one, (None, 0, 0))
-        return jax.jit(jax.vmap(over_seeds, (0, None, None)))(hyper, data, keys)
+        seeds = jnp.arange(data.labels.shape[0])
+        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
+        networks = jax.vmap(model.init)(keys[:, 0], data.inputs[:, :1])
+
+        def init_one(hyper: Hyperparameters, counts: Array, key: Array, network: PyTree):
+            params, model_state = network
+            return init_train_state(
+                key,
+                params,
+                scheme(hyper, counts),
+                optimizer(hyper.learning_rate, hyper.weight_decay),
+                model_state=model_state,
+            )
+
+        # Not compiled: a few small operations, once. The networks are the same in every run.
+        over_seeds = jax.vmap(init_one, (None, 0, 0, 0))
+        over_runs = jax.vmap(over_seeds, (0, None, None, None))
+        return over_runs(hyper, data.class_counts, keys[:, 1], networks)
 
     def step(state, sums, indices, clean_indices, data: SeedData, hyper: Hyperparameters):
         clean = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])

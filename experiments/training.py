@@ -1,5 +1,6 @@
 """The driver: trains configurations over seeds, evaluates, records, checkpoints, resumes."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from experiments.files import write_arrays, write_json_lines
 from experiments.models import Model, make_model
 from experiments.program import make_program, seed_data, stack_hyperparameters
 from experiments.run_folder import check_folder, claim_folder, describe_run
-from experiments.schemes import is_multiclass, parse_loss
+from experiments.schemes import is_multiclass
 from experiments.streams import Stream, class_balanced, shuffled
 from weighting.metrics import corruption_auc
 
 TRAINING = ("loss", "weighted_loss", "accuracy", "effective_sample_size")
+
+_corruption_auc = jax.jit(jax.vmap(lambda w, c, m: corruption_auc(w, c, mask=m), (0, None, 0)))
 
 
 class NonFiniteError(RuntimeError):
@@ -44,8 +47,8 @@ class Result:
     true_labels: np.ndarray
     indices: np.ndarray
     """[S, N] positions of the training examples in the dataset."""
-    seconds: float
-    """Time spent training, compilation and evaluation excluded, all runs together."""
+    seconds_per_step: float
+    """Of all H x S runs together, without compilation and evaluation."""
 
 
 def load_source(config: RunConfig) -> Source:
@@ -53,13 +56,18 @@ def load_source(config: RunConfig) -> Source:
     return load(config.task.dataset, data_dir=config.task.data_dir)
 
 
+@functools.cache  # one object for equal arguments, so that compiled functions are found again
+def _cached_model(name: str, num_outputs: int) -> Model:
+    return make_model(name, num_outputs)
+
+
 def build_model(config: RunConfig, num_classes: int) -> Model:
     """The configuration's network, with as many outputs as the loss wants."""
     if is_multiclass(config.loss):
-        return make_model(config.model, num_classes)
+        return _cached_model(config.model, num_classes)
     if num_classes != 2:
         raise ValueError(f"loss {config.loss!r} is for two classes; this task has {num_classes}")
-    return make_model(config.model, 1)
+    return _cached_model(config.model, 1)
 
 
 def train(
@@ -141,7 +149,7 @@ def result_arrays(result: Result) -> dict[str, np.ndarray]:
         "train_labels": result.labels,
         "train_true_labels": result.true_labels,
         "train_indices": result.indices,
-        "seconds": np.asarray(result.seconds),
+        "seconds_per_step": np.asarray(result.seconds_per_step),
     }
 
 
@@ -155,7 +163,7 @@ class _Run:
         model = build_model(config, task.num_classes)
         num_train = len(task.train.labels)
         self.program = make_program(config, model, num_train)
-        self.evaluate = make_evaluate(model, parse_loss(config.loss), task.num_classes)
+        self.evaluate = make_evaluate(model, config.loss, task.num_classes)
         self.streams = [_stream(config, task, seed) for seed, task in enumerate(tasks)]
         self.clean_streams = [_clean_stream(config, task, seed) for seed, task in enumerate(tasks)]
         self.held_out = {
@@ -167,11 +175,11 @@ class _Run:
         }
         self.chunks = _chunks(config)
         self.num_chunks = len(self.chunks)
-        self.done, self.seconds = 0, 0.0
+        self.done, self.seconds, self.timed_steps = 0, 0.0, 0
         self.state = self.program.init(self.hyper, self.data)
         shape = (len(configs), len(tasks), self.num_chunks)
         names = [f"train_{m}" for m in TRAINING] + ["corruption_auc"]
-        names += [f"{split}_{m}" for split in self.held_out for m in MEASURES]
+        names += [f"{split}_{m}" for split, measures in MEASURES.items() for m in measures]
         self.history = {name: np.full(shape, np.nan, np.float32) for name in names}
         classes = task.num_classes
         self.history["class_weights"] = np.full((*shape, classes), np.nan, np.float32)
@@ -186,12 +194,14 @@ class _Run:
             "history": self.history,
             "done": np.asarray(self.done),
             "seconds": np.asarray(self.seconds),
+            "timed_steps": np.asarray(self.timed_steps),
         }
 
     def restore(self, snapshot: Any) -> None:
         self.state = snapshot["state"]
         self.history = {name: np.array(value) for name, value in snapshot["history"].items()}
         self.done, self.seconds = int(snapshot["done"]), float(snapshot["seconds"])
+        self.timed_steps = int(snapshot["timed_steps"])
 
     def advance_all(self, keep: Callable[[int], None], progress: bool, label: str) -> None:
         total = sum(n for _, n, _ in self.chunks)
@@ -219,8 +229,9 @@ class _Run:
         state, sums, progress = advance(self.state, indices, clean, self.data, self.hyper)
         jax.block_until_ready(state)
         elapsed = time.perf_counter() - start
-        # The first chunk of a kind compiles; its time is taken from the next one of that kind.
-        self.seconds += elapsed if timed else 0.0
+        if timed:  # the first chunk of a kind compiles
+            self.seconds += elapsed
+            self.timed_steps += num_steps
         self._check_finite(np.asarray(progress.weighted_loss), first)
         self.state = state
         self._record(self.done, sums, progress, tuning)
@@ -245,8 +256,8 @@ class _Run:
         for split, (inputs, labels) in self.held_out.items():
             if labels.shape[1] == 0:
                 continue
-            measures = self.evaluate(self.state, inputs, labels)
-            for name in MEASURES:
+            measures = self.evaluate(self.state, inputs, labels, MEASURES[split])
+            for name in MEASURES[split]:
                 history[f"{split}_{name}"][:, :, chunk] = np.asarray(measures[name])
             if split == "test":
                 history["confusion"] = np.asarray(measures["confusion"])
@@ -260,11 +271,9 @@ class _Run:
             for c in np.unique(labels):
                 history["class_weights"][:, s, chunk, c] = _mean(weights[:, s, labels == c])
             if corrupted.any():
-                for h in range(len(self.configs)):
-                    auc = corruption_auc(
-                        jnp.nan_to_num(weights[h, s]), corrupted, mask=~np.isnan(weights[h, s])
-                    )
-                    history["corruption_auc"][h, s, chunk] = auc
+                drawn = ~np.isnan(weights[:, s])
+                auc = _corruption_auc(np.where(drawn, weights[:, s], 0), corrupted, drawn)
+                history["corruption_auc"][:, s, chunk] = auc
 
     def rows(self) -> list[dict]:
         """The history as rows for `metrics.jsonl`."""
@@ -294,7 +303,7 @@ class _Run:
             labels=stack("labels"),
             true_labels=stack("true_labels"),
             indices=stack("indices"),
-            seconds=self.seconds,
+            seconds_per_step=self.seconds / max(self.timed_steps, 1),
         )
 
 
