@@ -1,11 +1,16 @@
 """Checkpoints of a run, by orbax: the one file that imports it."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
+from experiments.files import write_json
+
 PyTree = Any
+_DIGESTS = "sha256.json"  # in each checkpoint: orbax itself does not notice every changed byte
 
 
 class CheckpointError(RuntimeError):
@@ -24,6 +29,10 @@ class Checkpoints:
         """Saves a pytree of arrays and returns when it is on disk."""
         self._manager.save(step, args=ocp.args.StandardSave(tree))
         self._manager.wait_until_finished()
+        folder = self.folder / str(step)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        digests = {str(path.relative_to(folder)): _sha256(path) for path in files}
+        write_json(folder / _DIGESTS, digests)
 
     def latest(self) -> int | None:
         """The number of the last checkpoint, or None."""
@@ -41,6 +50,7 @@ class Checkpoints:
         errors = []
         for step in steps:
             try:
+                _check_digests(self.folder / str(step))
                 return step, self._manager.restore(step, args=ocp.args.StandardRestore(template))
             except Exception as error:  # orbax raises many types for damaged files
                 errors.append(f"  {self.folder / str(step)}: {type(error).__name__}: {error}")
@@ -61,3 +71,16 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the folder."""
         self._manager.close()
+
+
+def _check_digests(folder: Path) -> None:
+    """Raises if a file was changed. A kill may leave a complete checkpoint without digests."""
+    if not (folder / _DIGESTS).exists():
+        return
+    for name, digest in json.loads((folder / _DIGESTS).read_text()).items():
+        if _sha256(folder / name) != digest:
+            raise ValueError(f"{name} is damaged")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

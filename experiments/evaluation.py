@@ -27,6 +27,7 @@ def make_evaluate(
 
     Returns (states [H, S], inputs [S, N, ...], labels [S, N], names) -> measures [H, S]: those
     that are named, and `confusion` [H, S, C, C] with rows true. Batch norm uses running statistics.
+    All are NaN where a logit is not finite: the network has diverged.
     """
 
     loss_fn = parse_loss(loss)
@@ -43,7 +44,7 @@ def make_evaluate(
         scores = logits
         if model.num_outputs == 1:
             scores = jnp.stack([-logits.reshape(-1), logits.reshape(-1)], axis=1)
-        return {
+        measures = {
             "loss": jnp.mean(loss_fn(logits, labels)),
             "accuracy": metrics.accuracy(labels, predictions),
             "balanced_accuracy": metrics.balanced_accuracy(labels, predictions, num_classes),
@@ -51,6 +52,8 @@ def make_evaluate(
             "mean_f1": metrics.mean_f1(labels, predictions, num_classes),
             "confusion": metrics.confusion_matrix(labels, predictions, num_classes),
         }
+        finite = jnp.all(jnp.isfinite(logits))
+        return {name: jnp.where(finite, value, jnp.nan) for name, value in measures.items()}
 
     def measure_all(logits: Array, labels: Array, names: tuple[str, ...]) -> dict[str, Array]:
         all_measures = jax.vmap(jax.vmap(measure), (0, None))(logits, labels)

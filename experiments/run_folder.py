@@ -37,14 +37,15 @@ def describe_run(configs: list[RunConfig], data: list[dict]) -> dict[str, Any]:
     return json.loads(json.dumps(record))
 
 
-def check_folder(folder: Path, *, resume: bool) -> None:
+def check_folder(folder: Path, *, resume: bool, marker: str = "config.json") -> None:
     """Refuses a folder that holds something else, cannot be written, or needs `resume`."""
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; give a folder that is new or empty")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / "config.json").exists():
+    # A kill may leave a temporary file of write_atomically behind: it is nobody's.
+    if folder.is_dir() and any(path.suffix != ".tmp" for path in folder.iterdir()):
+        if not (folder / marker).exists():
             raise RunFolderError(
-                f"{folder} is not empty and holds no run of ours (no config.json); "
+                f"{folder} is not empty and holds no run of ours (no {marker}); "
                 "give a folder that is new or empty"
             )
         if not resume:
@@ -54,6 +55,8 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     existing = folder
     while not existing.exists():
         existing = existing.parent
+    if not existing.is_dir():
+        raise RunFolderError(f"{existing} is a file; give another --out")
     if not os.access(existing, os.W_OK):
         raise RunFolderError(f"{existing} cannot be written; give another --out")
 
@@ -67,7 +70,7 @@ def claim_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
         return
     try:
         stored = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise RunFolderError(
             f"{path} is damaged ({error}); restore it, or start again with another --out"
         ) from None

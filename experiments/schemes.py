@@ -194,7 +194,7 @@ class SchemeSpec(NamedTuple):
         """Whether a clean set must be given."""
         return any(SCHEMES[name].needs_clean for name in self.names)
 
-    def build(self, context: Context, values: Array | Sequence[float]) -> Weighting:
+    def build(self, context: Context, values: Sequence[float | Array]) -> Weighting:
         """The scheme, with `values` (possibly traced) in the place of the spec's own."""
         remaining = iter(values)
         schemes = [

@@ -1,6 +1,7 @@
 """The driver: trains configurations over seeds, evaluates, records, checkpoints, resumes."""
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ _corruption_auc = jax.jit(jax.vmap(lambda w, c, m: corruption_auc(w, c, mask=m),
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or weight became NaN or infinite; the run stopped."""
+    """A loss, weight or parameter became NaN or infinite; the run stopped."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,9 @@ class _Run:
         shape = (len(configs), len(tasks), self.num_chunks)
         names = [f"train_{m}" for m in TRAINING] + ["corruption_auc"]
         names += [f"{split}_{m}" for split, measures in MEASURES.items() for m in measures]
-        self.history = {name: np.full(shape, np.nan, np.float32) for name in names}
+        self.history: dict[str, np.ndarray] = {
+            name: np.full(shape, np.nan, np.float32) for name in names
+        }
         classes = task.num_classes
         self.history["class_weights"] = np.full((*shape, classes), np.nan, np.float32)
         self.history["example_weights"] = np.full((*shape, num_train), np.nan, np.float32)
@@ -199,7 +202,7 @@ class _Run:
 
     def restore(self, snapshot: Any) -> None:
         self.state = snapshot["state"]
-        self.history = {name: np.array(value) for name, value in snapshot["history"].items()}
+        self.history = {name: np.array(snapshot["history"][name]) for name in self.history}
         self.done, self.seconds = int(snapshot["done"]), float(snapshot["seconds"])
         self.timed_steps = int(snapshot["timed_steps"])
 
@@ -219,7 +222,7 @@ class _Run:
                 bar.update(num_steps)
                 accuracy = self.history["validation_accuracy"][:, :, self.done - 1]
                 if not np.all(np.isnan(accuracy)):
-                    bar.set_postfix(validation=f"{np.nanmax(np.nanmean(accuracy, axis=1)):.3f}")
+                    bar.set_postfix(validation=f"{np.nanmax(_mean(accuracy)):.3f}")
 
     def _advance(self, first: int, num_steps: int, tuning: bool, timed: bool) -> None:
         indices = np.stack([stream(first, num_steps) for stream in self.streams])
@@ -232,27 +235,37 @@ class _Run:
         if timed:  # the first chunk of a kind compiles
             self.seconds += elapsed
             self.timed_steps += num_steps
-        self._check_finite(np.asarray(progress.weighted_loss), first)
+        self._check_finite(np.asarray(progress.weighted_loss), state.params, first)
         self.state = state
         self._record(self.done, sums, progress, tuning)
 
-    def _check_finite(self, losses: np.ndarray, first: int) -> None:
-        bad = ~np.isfinite(losses)
+    def _check_finite(self, losses: np.ndarray, params: Any, first: int) -> None:
+        """Checks the losses [H, S, T] of a chunk, and the parameters after its last step."""
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+        finite = [np.isfinite(x).reshape(*x.shape[:2], -1).all(axis=-1) for x in leaves]
+        finite_params = np.logical_and.reduce(finite)[..., None]
+        bad = ~np.concatenate([np.isfinite(losses), finite_params], axis=-1)
         if not (bad.any() and self.stop_on_nonfinite):
             return
-        step = int(np.min(np.where(bad, np.arange(losses.shape[-1]), losses.shape[-1])))
-        h, s, _ = np.argwhere(bad & (np.arange(losses.shape[-1]) == step))[0]
+        step = int(np.argmax(bad.any(axis=(0, 1))))
+        h, s = np.argwhere(bad[:, :, step])[0]
         config = self.configs[h]
+        if step < losses.shape[-1]:
+            what = f"the weighted loss became {losses[h, s, step]}"
+        else:
+            step, what = step - 1, "a parameter became non-finite"
         raise NonFiniteError(
-            f"the weighted loss became {losses[h, s, step]} at step {first + step}, seed {s} "
+            f"{what} at step {first + step}, seed {s} "
             f"(weighting {config.weighting}, learning rate {config.learning_rate:g}). "
             "Try a smaller learning rate."
         )
 
     def _record(self, chunk: int, sums, progress, tuning: bool) -> None:
         history = self.history
+        finite = np.isfinite(progress.weighted_loss)
         for name, values in zip(TRAINING, progress, strict=True):
-            history[f"train_{name}"][:, :, chunk] = np.asarray(values).mean(axis=-1)
+            means = np.where(finite, values, np.nan).mean(axis=-1)
+            history[f"train_{name}"][:, :, chunk] = means
         for split, (inputs, labels) in self.held_out.items():
             if labels.shape[1] == 0:
                 continue
@@ -278,7 +291,6 @@ class _Run:
     def rows(self) -> list[dict]:
         """The history as rows for `metrics.jsonl`."""
         scalars = [name for name, value in self.history.items() if value.ndim == 3]
-        scalars = [name for name in scalars if name != "confusion"]
         return [
             {
                 "weighting": config.weighting,
@@ -316,7 +328,7 @@ def _chunks(config: RunConfig) -> list[tuple[int, int, bool]]:
     if config.fine_tune_steps:
         parts = max(1, min(config.num_evals, config.fine_tune_steps) // 4)
         bounds = np.linspace(0, config.fine_tune_steps, parts + 1).astype(int) + config.num_steps
-        chunks += [(int(a), int(b - a), True) for a, b in zip(bounds, bounds[1:], strict=False)]
+        chunks += [(int(a), int(b - a), True) for a, b in itertools.pairwise(bounds)]
     return chunks
 
 

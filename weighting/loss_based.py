@@ -65,7 +65,7 @@ def self_paced(threshold: float | Array, *, normalize: bool = True) -> Weighting
     return stateless(update)
 
 
-def hard_mining(majority_class: int, *, normalize: bool = True) -> Weighting:
+def hard_mining(majority_class: int | Array, *, normalize: bool = True) -> Weighting:
     """Keeps every minority example and as many of the majority's highest losses (ren2018, Sec.
     4.1).
 

@@ -1,0 +1,1 @@
+"""The laboratory: data, networks, the training driver, and the papers' experiments."""

@@ -1,0 +1,328 @@
+"""Step times on this machine: each weighting scheme beside plain ERM, in turn, on the same batch.
+
+Run `python -m experiments.benchmarks`. Candidates are called once per round in a rotating order,
+and a ratio is the median over rounds of the ratio within a round, so that a slow spell of the
+machine touches both sides. Steps are compiled ahead of time and keep their inputs (no donation), so
+every call repeats the same work.
+"""
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from jax import Array
+
+import weighting
+from experiments.files import write_json
+from experiments.models import Model, lenet5, ren2018_net
+from weighting import Batch, TrainState, Weighting, losses
+
+HAND_WRITTEN = "value_and_grad"
+UNIFORM = "uniform"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxopt", "numpy")
+IMAGE_SHAPE = (28, 28, 1)
+
+
+class Candidate(NamedTuple):
+    """A train step to time; without a scheme it is the hand-written step."""
+
+    scheme: Weighting | None
+    num_clean: int = 0
+    num_steps: int = 1  # consecutive steps per call, where steps differ in cost
+    max_ratio: float | None = None  # targets: of the time,
+    max_flop_ratio: float | None = None  # and of the operation count
+
+
+class Table(NamedTuple):
+    """Candidates on one model and batch size."""
+
+    title: str
+    model: Model
+    loss_fn: Callable[[Array, Array], Array]
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    candidates: dict[str, Candidate]
+
+
+class Compiled(NamedTuple):
+    """A candidate ready to call, with XLA's account of one call."""
+
+    call: Callable[[], Any]
+    flops: float  # conditionals count their dearest branch, `while` loops one iteration
+    temp_bytes: int | None
+
+
+def tables() -> list[Table]:
+    """The two tables: LOW's network at its batch size, and lookahead's."""
+    plain = {
+        HAND_WRITTEN: Candidate(None),
+        UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.0),
+    }
+    lookahead = weighting.lookahead_reweight
+    unrolled = lookahead(mode="unrolled", optimizer=optax.sgd(1e-3))
+    head = lookahead(select=lambda path: "head" in jax.tree_util.keystr(path))
+    kept = lookahead(refresh_every=5)
+    return [
+        Table(
+            "LeNet-5, batch 256",
+            lenet5(10),
+            losses.cross_entropy,
+            optax.sgd(0.1, momentum=0.9),
+            256,
+            plain
+            | {
+                "low:0.1": Candidate(weighting.low(0.1), max_ratio=1.05),
+                "low:0.1, osqp": Candidate(weighting.low(0.1, solver="osqp")),
+                "lookahead, 26 clean": Candidate(lookahead(), num_clean=26, max_ratio=1.75),
+            },
+        ),
+        Table(
+            "ren2018_net, batch 100",
+            ren2018_net(),
+            losses.logistic,
+            optax.sgd(1e-3),
+            100,
+            plain
+            | {
+                "lookahead, 10 clean": Candidate(lookahead(), num_clean=10, max_ratio=1.75),
+                "lookahead, 100 clean": Candidate(lookahead(), num_clean=100),
+                "unrolled, 10 clean": Candidate(unrolled, num_clean=10),
+                "last layer, 10 clean": Candidate(head, num_clean=10),
+                "kept for 5 steps, 10 clean": Candidate(kept, num_clean=10, num_steps=5),
+                "kept for 5 steps, 100 clean": Candidate(kept, num_clean=100, num_steps=5),
+            },
+        ),
+    ]
+
+
+def compile_candidate(table: Table, candidate: Candidate) -> Compiled:
+    """Compiles a candidate's step for random images and labels."""
+    num_labels = max(table.model.num_outputs, 2)
+
+    def random_batch(seed: int, size: int, clean: Batch | None = None) -> Batch:
+        image_key, label_key = jax.random.split(jax.random.key(seed))
+        images = jax.random.uniform(image_key, (size, *IMAGE_SHAPE))
+        return Batch(images, jax.random.randint(label_key, (size,), 0, num_labels), clean=clean)
+
+    clean = random_batch(1, candidate.num_clean) if candidate.num_clean else None
+    batch = random_batch(2, table.batch_size, clean)
+    params, model_state = table.model.init(jax.random.key(3), batch.inputs)
+    scheme = candidate.scheme or weighting.uniform()
+    state = weighting.init_train_state(
+        jax.random.key(4), params, scheme, table.optimizer, model_state=model_state
+    )
+    if candidate.scheme is None:
+        step = _hand_written_step(table)
+    else:
+        step = weighting.make_train_step(table.model.apply, table.loss_fn, scheme, table.optimizer)
+
+    @jax.jit
+    def kept_outputs(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
+        state, metrics = step(state, batch)
+        return state, metrics.loss
+
+    compiled = kept_outputs.lower(state, batch).compile()
+
+    def call() -> TrainState:
+        current = state
+        for _ in range(candidate.num_steps):
+            current, _ = compiled(current, batch)
+        return current
+
+    memory = compiled.memory_analysis()
+    return Compiled(
+        call,
+        flops=float((compiled.cost_analysis() or {}).get("flops", float("nan"))),
+        temp_bytes=None if memory is None else int(memory.temp_size_in_bytes),
+    )
+
+
+def interleave(
+    functions: dict[str, Callable[[], Any]], *, rounds: int, warm_up: int
+) -> dict[str, list[float]]:
+    """Calls every function once per round, in an order that rotates; seconds per call.
+
+    The first `warm_up` rounds are not recorded.
+    """
+    names = list(functions)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(warm_up + rounds):
+        start = index % len(names)
+        for name in names[start:] + names[:start]:
+            begin = time.perf_counter()
+            jax.block_until_ready(functions[name]())
+            elapsed = time.perf_counter() - begin
+            if index >= warm_up:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def paired_ratio(seconds: list[float], reference: list[float]) -> tuple[float, float, float]:
+    """Median and quartiles (25 %, 75 %) over rounds of the ratio within a round."""
+    low, median, high = np.percentile(np.divide(seconds, reference), [25, 50, 75])
+    return float(median), float(low), float(high)
+
+
+def measure(table: Table, *, rounds: int, warm_up: int = 3) -> list[dict]:
+    """Times a table's candidates; one record each, ratios to `uniform` (its own: to hand-written).
+
+    Times are per step. The table must have the candidates `value_and_grad` and `uniform`.
+    """
+    compiled = {name: compile_candidate(table, c) for name, c in table.candidates.items()}
+    seconds = interleave({n: c.call for n, c in compiled.items()}, rounds=rounds, warm_up=warm_up)
+    steps = {name: candidate.num_steps for name, candidate in table.candidates.items()}
+    per_step = {name: [time / steps[name] for time in times] for name, times in seconds.items()}
+    records = []
+    for name, candidate in table.candidates.items():
+        reference = HAND_WRITTEN if name in (HAND_WRITTEN, UNIFORM) else UNIFORM
+        ratio, low, high = paired_ratio(per_step[name], per_step[reference])
+        records.append(
+            {
+                "name": name,
+                "reference": reference,
+                "median_ms": 1e3 * float(np.median(per_step[name])),
+                "ratio": ratio,
+                "ratio_quartiles": [low, high],
+                "max_ratio": candidate.max_ratio,
+                "flops": compiled[name].flops,
+                "flop_ratio": compiled[name].flops / compiled[reference].flops,
+                "max_flop_ratio": candidate.max_flop_ratio,
+                "temp_bytes": compiled[name].temp_bytes,
+                "num_clean": candidate.num_clean,
+            }
+        )
+    return records
+
+
+def format_records(records: list[dict]) -> str:
+    """An aligned text table."""
+    header: tuple[str, ...] = (
+        "step",
+        "ms",
+        "ratio",
+        "quartiles",
+        "to",
+        "MFLOP",
+        "FLOP ratio",
+        "temp MiB",
+        "target",
+    )
+    rows: list[tuple[str, ...]] = [header]
+    for record in records:
+        low, high = record["ratio_quartiles"]
+        temp = record["temp_bytes"]
+        rows.append(
+            (
+                record["name"],
+                f"{record['median_ms']:.2f}",
+                f"{record['ratio']:.2f}",
+                f"{low:.2f}-{high:.2f}",
+                record["reference"],
+                f"{record['flops'] / 1e6:.1f}",
+                f"{record['flop_ratio']:.4f}",
+                "-" if temp is None else f"{temp / 2**20:.1f}",
+                _target(record),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the numbers depend on: processor, system, device and package versions."""
+    return {
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "system": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def main(
+    rounds: int = 30, quick: bool = False, out: Path = Path("results/benchmarks.json")
+) -> None:
+    """Times train steps, prints ratios beside their targets and writes everything as JSON.
+
+    Args:
+      rounds: how often each step is timed.
+      quick: two rounds, to see that it runs.
+      out: the JSON file.
+    """
+    rounds = 2 if quick else rounds
+    machine = describe_machine()
+    print(f"{machine['processor']}, {machine['cpu_count']} cores; {machine['device']}; ", end="")
+    print(f"jax {machine['packages']['jax']}; {rounds} rounds")
+    print(
+        "Ratios are medians over rounds, with quartiles. FLOP are XLA's: a conditional counts its"
+    )
+    print("dearest branch, a loop (osqp) one iteration.")
+    results = []
+    for table in tables():
+        records = measure(table, rounds=rounds)
+        print(f"\n{table.title}\n{format_records(records)}", flush=True)
+        results.append({"title": table.title, "batch_size": table.batch_size, "records": records})
+    write_json(out, {"machine": machine, "rounds": rounds, "tables": results})
+    print(f"\nWritten to {out}")
+
+
+class _Loss(NamedTuple):
+    loss: Array
+
+
+def _hand_written_step(table: Table) -> Callable[[TrainState, Batch], tuple[TrainState, _Loss]]:
+    """`jax.value_and_grad` of the mean loss, then optax."""
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, _Loss]:
+        def mean_loss(params: Any) -> tuple[Array, Any]:
+            output, model_state = table.model.apply(
+                params, state.model_state, batch.inputs, train=True
+            )
+            return jnp.mean(table.loss_fn(output.logits, batch.labels)), model_state
+
+        (loss, model_state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+        updates, opt_state = table.optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new_state = state._replace(
+            step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state
+        )
+        return new_state, _Loss(loss)
+
+    return step
+
+
+def _target(record: dict) -> str:
+    """What was aimed at, and whether it was met."""
+    parts = []
+    for label, value, bound in (
+        ("time", record["ratio"], record["max_ratio"]),
+        ("FLOP", record["flop_ratio"], record["max_flop_ratio"]),
+    ):
+        if bound is not None:
+            parts.append(f"{label} <= {bound:.2f}: {'met' if value <= bound else 'missed'}")
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    """The processor's model name where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

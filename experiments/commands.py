@@ -1,0 +1,134 @@
+"""What the commands of the command line do."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments import cli, plotting
+from experiments.catalogue import EXPERIMENTS
+from experiments.config import RunConfig
+from experiments.data import TaskConfig
+from experiments.experiment import Options, read_record, run
+from experiments.results import align, load_result
+from experiments.schemes import LOSSES, SCHEMES, lookup
+from experiments.training import Result, load_source, train
+
+
+def execute(command: cli.List | cli.Run | cli.Report | cli.Train) -> None:
+    """Does what the command says."""
+    match command:
+        case cli.List():
+            print(catalogue())
+        case cli.Run():
+            experiment = lookup(command.name, EXPERIMENTS, "experiment")
+            folder = command.out or Path("runs") / f"{command.name}-{command.preset}"
+            options = Options(
+                command.preset, folder, command.seeds, command.data_dir, command.resume
+            )
+            print(f"\n{run(experiment, options)}\n\nEverything is in {folder}")
+        case cli.Report():
+            print(report(command.folder))
+        case cli.Train():
+            train_own(command)
+
+
+def catalogue() -> str:
+    """All names that the command line knows."""
+    experiments = [["experiment", "preset", "what it does"]]
+    for name, experiment in EXPERIMENTS.items():
+        experiments.append([name, "", experiment.summary])
+        experiments += [["", preset, text] for preset, text in experiment.presets.items()]
+    schemes = [["weighting", "values (default)", "what it does", "source"]]
+    for name, scheme in SCHEMES.items():
+        values = ", ".join(f"{p.name} ({p.default:g})" for p in scheme.parameters)
+        clean = "; needs a clean set" if scheme.needs_clean else ""
+        schemes.append([name, values, scheme.summary + clean, scheme.source])
+    others = [
+        ["kind", "names"],
+        ["dataset", "digits, separable, overlapping, moons, mnist, cifar10, ..., tfds:NAME"],
+        ["noise", "none, uniform:RATE, background:RATE[:CLASS], pairwise:RATE"],
+        ["imbalance", "none, long_tail:RATIO, step:RATIO, 4v9:SHARE"],
+        ["model", "linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5, ren2018_net"],
+        ["loss", ", ".join(LOSSES)],
+    ]
+    return "\n\n".join(map(align, (experiments, schemes, others)))
+
+
+def report(folder: Path) -> str:
+    """The tables of a folder; draws its figures again."""
+    if (folder / "config.json").exists():
+        return present_training(folder)
+    record = read_record(folder)
+    experiment = lookup(record["experiment"], EXPERIMENTS, "experiment")
+    return experiment.present(folder, record["preset"])
+
+
+def train_own(command: cli.Train) -> None:
+    """Trains one configuration and shows it."""
+    config = RunConfig(
+        task=TaskConfig(
+            dataset=command.dataset,
+            data_dir=command.data_dir,
+            noise=command.noise,
+            imbalance=command.imbalance,
+            num_clean=command.clean,
+            num_validation=command.validation,
+            num_test=command.test,
+        ),
+        model=command.model,
+        loss=command.loss,
+        weighting=command.weighting,
+        sampler=command.sampler,
+        learning_rate=command.learning_rate,
+        momentum=command.momentum,
+        nesterov=command.nesterov,
+        weight_decay=command.weight_decay,
+        batch_size=command.batch_size,
+        clean_batch_size=command.clean_batch_size,
+        num_steps=command.steps,
+        fine_tune_steps=command.fine_tune_steps,
+        fine_tune_learning_rate=command.fine_tune_learning_rate,
+        num_evals=command.evals,
+        seeds=command.seeds,
+    )
+    train(
+        config,
+        folder=command.out,
+        resume=command.resume,
+        checkpoint_seconds=command.checkpoint_seconds,
+        label=command.weighting,
+    )
+    print(f"\n{present_training(command.out)}\n\nEverything is in {command.out}")
+
+
+def present_training(folder: Path) -> str:
+    """A table of the final measures of one training, and its figures."""
+    result = load_result(folder)
+    history, config = result.history, result.configs[0]
+    lines = [["final measure", "mean", "std. error", "seeds"]]
+    for name in sorted(history):
+        final = history[name][0, :, -1] if history[name].ndim == 3 else np.array([np.nan])
+        if name.startswith(("test_", "validation_", "corruption")) and np.all(np.isfinite(final)):
+            spread = np.std(final, ddof=1) / np.sqrt(final.size) if final.size > 1 else np.nan
+            lines.append([name, f"{final.mean():.4f}", f"{spread:.4f}", str(final.size)])
+    _draw(folder, result, config)
+    runs = result.seconds_per_step * (config.num_steps + config.fine_tune_steps)
+    figures = "\n".join(f"  {path}" for path in sorted(folder.glob("*.png")))
+    title = f"{config.weighting} on {config.task.dataset}, {runs:.1f} s of training"
+    return f"{title}\n{align(lines)}\nFigures:\n{figures}"
+
+
+def _draw(folder: Path, result: Result, config: RunConfig) -> None:
+    runs = {config.weighting: (result, 0)}
+    title = f"{config.task.dataset}, {config.weighting}"
+    plotting.save(plotting.test_error_curves(runs, title=title), folder / "test_error.png")
+    if not config.num_steps:
+        return
+    plotting.save(plotting.weights_by_class(runs, title=title), folder / "weights_by_class.png")
+    if np.any(result.labels != result.true_labels):
+        figure = plotting.weight_histograms(runs, title=title)
+        plotting.save(figure, folder / "weights.png")
+    images = load_source(config).train.inputs
+    if images.ndim == 4:
+        figure = plotting.extreme_examples(result, 0, 0, images, title=title)
+        plotting.save(figure, folder / "examples.png")

@@ -1,0 +1,141 @@
+"""Reading finished runs, choosing a configuration on validation data, and summing up in a table."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.config import RunConfig
+from experiments.data import TaskConfig
+from experiments.run_folder import RunFolderError
+from experiments.training import Result
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a finished run."""
+    return (folder / "result.npz").exists()
+
+
+def load_result(folder: Path) -> Result:
+    """Reads a finished run from its folder."""
+    for name in ("config.json", "result.npz"):
+        if not (folder / name).exists():
+            raise RunFolderError(f"{folder} holds no finished run: {name} is missing")
+    try:
+        record = json.loads((folder / "config.json").read_text())
+        with np.load(folder / "result.npz", allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except Exception as error:  # a damaged file can surface as almost any exception
+        raise RunFolderError(f"the run in {folder} is damaged: {error}") from None
+    configs = [
+        RunConfig(**{**config, "task": TaskConfig(**config["task"])})
+        for config in record["configs"]
+    ]
+    return Result(
+        configs=tuple(configs),
+        labels=arrays.pop("train_labels"),
+        true_labels=arrays.pop("train_true_labels"),
+        indices=arrays.pop("train_indices"),
+        seconds_per_step=float(arrays.pop("seconds_per_step")),
+        history=arrays,
+    )
+
+
+def choose(result: Result, measure: str, evaluation: int = -1) -> int:
+    """The configuration with the best mean of a validation measure over the seeds.
+
+    A configuration with a diverged seed is never chosen over one without. Test data play no part.
+    """
+    scores = result.history[f"validation_{measure}"][:, :, evaluation].mean(axis=1)
+    if np.all(np.isnan(scores)):
+        return 0
+    return int(np.nanargmax(scores))
+
+
+class Row(NamedTuple):
+    """One method in a table."""
+
+    method: str
+    values: tuple[float, ...]  # one per seed
+    chosen: str  # the hyperparameters chosen on validation data, or how they were set
+    seconds: float  # of training one seed with one configuration
+    extra: Mapping[str, float | None]  # further columns
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(np.mean(self.values))
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean; NaN for one seed."""
+        if len(self.values) < 2:
+            return math.nan
+        return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
+
+
+def describe_choice(config: RunConfig) -> str:
+    """The numbers of a configuration in a few words."""
+    parts = [f"lr {config.learning_rate:g}"]
+    if config.weight_decay:
+        parts.append(f"wd {config.weight_decay:g}")
+    if config.scheme.values:
+        parts.append(config.weighting)
+    if config.fine_tune_steps:
+        rate = config.fine_tune_learning_rate
+        parts.append(f"ft lr {config.learning_rate if rate is None else rate:g}")
+    return ", ".join(parts)
+
+
+def format_table(title: str, measure: str, rows: Sequence[Row]) -> str:
+    """An aligned text table, in the order given."""
+    extras = list(dict.fromkeys(name for row in rows for name in row.extra))
+    header = ["method", measure, "std. error", *extras, "seeds", "s/run", "chosen on validation"]
+    body = [
+        [
+            row.method,
+            f"{row.mean:.2f}",
+            f"{row.standard_error:.2f}",
+            *(_number(row.extra.get(name)) for name in extras),
+            str(len(row.values)),
+            f"{row.seconds:.2f}",
+            row.chosen,
+        ]
+        for row in rows
+    ]
+    return f"{title}\n{align([header, *body])}"
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """Columns padded to equal width, the first line a header; numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for i, line in enumerate(lines):
+        cells = [
+            cell.ljust(width) if j in (0, len(widths) - 1) else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        text.append("  ".join(cells).rstrip())
+        if i == 0:
+            text.append("  ".join("-" * width for width in widths))
+    return "\n".join(text)
+
+
+def rows_as_json(rows: Sequence[Row]) -> list[dict]:
+    """Rows with their statistics, for `summary.json`."""
+    return [
+        {
+            **row._asdict(),
+            "extra": dict(row.extra),
+            "mean": row.mean,
+            "standard_error": None if math.isnan(row.standard_error) else row.standard_error,
+        }
+        for row in rows
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.2f}"

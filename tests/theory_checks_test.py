@@ -1,0 +1,81 @@
+"""The theory checks at reduced size, and that each fails when what it checks is wrong."""
+
+import dataclasses
+import math
+
+import pytest
+
+from theory_checks import __main__ as command
+from theory_checks import low_qp, ren_metagrad
+from theory_checks.records import Check, Row
+from weighting import low_weights
+
+SMALL_NETWORKS = (ren_metagrad.MLP(3, "relu", True), ren_metagrad.BatchNormNet())
+
+
+def failing_rows(check):
+    return [row.quantity for row in check.rows if row.margin < 0]
+
+
+@pytest.mark.parametrize(
+    "run_check",
+    [
+        lambda: low_qp.linear_program(count=12),
+        lambda: low_qp.float32_residual(count=60, num_timed=1),
+        lambda: low_qp.consequences(count=30, size=8),
+        lambda: low_qp.gradient_scale(),
+        lambda: ren_metagrad.normalization(num_points=3),
+    ],
+    ids=["linear_program", "float32_residual", "consequences", "gradient_scale", "normalization"],
+)
+def test_claim_holds(run_check):
+    check = run_check()
+    assert check.passed, check.report()
+
+
+def test_projection_agrees_and_a_perturbed_solver_does_not(monkeypatch):
+    monkeypatch.setattr(low_qp, "SIZES", (5, 16))
+    monkeypatch.setattr(low_qp, "SLOW_SIZES", (5,))
+    right = low_qp.projection(per_size=12, num_slow=6)
+    assert right.passed, right.report()
+    wrong = low_qp.projection(
+        solve=lambda norms, lam: low_weights(norms, lam) * (1 + 1e-4), per_size=12, num_slow=6
+    )
+    assert failing_rows(wrong) == [row.quantity for row in wrong.rows]
+
+
+def test_scores_agree_and_perturbed_ones_do_not():
+    right = ren_metagrad.meta_gradient(networks=SMALL_NETWORKS)
+    assert right.passed, right.report()
+    assert len(right.rows) == 7
+    wrong = ren_metagrad.meta_gradient(
+        networks=SMALL_NETWORKS[:1], scores=lambda problem: ren_metagrad.fast(problem) * (1 + 1e-5)
+    )
+    assert failing_rows(wrong) == [row.quantity for row in wrong.rows]
+
+
+def test_check_passes_only_within_every_bound():
+    check = Check("X", "a claim", "EXACT", (Row("near", 0.5, 1.0), Row("count", 0, 0)))
+    assert check.passed
+    assert check.worst_margin == 0.5
+    for value in (1.5, math.nan, math.inf):
+        failed = dataclasses.replace(check, rows=(*check.rows, Row("far", value, 1.0)))
+        assert not failed.passed
+        assert "FAILED" in failed.report()
+    assert not dataclasses.replace(check, rows=(Row("count", 1, 0),)).passed
+    assert dataclasses.replace(check, rows=(Row("reported", 9.0),)).passed
+    with pytest.raises(ValueError, match="status is one of EXACT"):
+        Check("X", "a claim", "TRUE", ())
+
+
+def test_command_line(monkeypatch, capsys):
+    good = Check("G", "good", "EXACT", (Row("x", 0.0, 1.0),))
+    bad = Check("B", "bad", "EXACT", (Row("x", 2.0, 1.0),))
+    monkeypatch.setattr(command, "CHECKS", {"good": lambda: [good], "bad": lambda: [good, bad]})
+    assert command.main(["good"]) == 0
+    assert command.main([]) == 1
+    assert "failed: B" in capsys.readouterr().out
+    assert command.main(["--list"]) == 0
+    assert capsys.readouterr().out.split() == ["good", "bad"]
+    with pytest.raises(SystemExit):
+        command.main(["better"])

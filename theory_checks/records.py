@@ -1,0 +1,81 @@
+"""What a check reports: a claim, its status, and measured numbers beside their bounds."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+STATUSES = {
+    "EXACT": "an identity or inequality with explicit constants, asserted to round-off",
+    "EXACT-CORR": "not true or not defined as printed; the corrected form is asserted",
+    "CONST": "an order of magnitude; only its rate can be tested",
+    "LIMIT": "asymptotic; approach and a loose final tolerance",
+    "TREND": "an empirical tendency; reported",
+    "CONJ": "called a conjecture by the paper; reported",
+    "FALSE-AS-PRINTED": "a counterexample, and the corrected statement",
+}
+
+
+class Row(NamedTuple):
+    """A measured number, with the bound it must not exceed (None: reported only)."""
+
+    quantity: str
+    value: float
+    bound: float | None = None
+
+    @property
+    def margin(self) -> float:
+        """Room left below the bound, as a share of it; negative is a failure, as is NaN.
+
+        A count that must be zero has no room: infinite or, failed, minus infinite.
+        """
+        if self.bound is None:
+            return math.inf
+        if math.isnan(self.value):
+            return -math.inf
+        if self.bound == 0:
+            return math.inf if self.value <= 0 else -math.inf
+        return (self.bound - self.value) / abs(self.bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """The outcome of checking one claim."""
+
+    id: str
+    statement: str
+    status: str
+    rows: tuple[Row, ...]
+
+    def __post_init__(self):
+        if self.status not in STATUSES:
+            raise ValueError(f"status is one of {', '.join(STATUSES)}; got {self.status!r}")
+
+    @property
+    def worst_margin(self) -> float:
+        """The smallest margin of all rows; infinite if nothing is asserted."""
+        return min((row.margin for row in self.rows), default=math.inf)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every number is within its bound."""
+        return self.worst_margin >= 0
+
+    def report(self) -> str:
+        """The numbers as an aligned table, then a verdict in one line."""
+        cells = [
+            (
+                row.quantity,
+                f"{row.value + 0.0:.3g}",
+                "" if row.bound is None else f"<= {row.bound:.3g}",
+            )
+            for row in self.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            f"  {quantity:<{widths[0]}}  {value:>{widths[1]}}  {bound}".rstrip()
+            for quantity, value, bound in cells
+        ]
+        verdict = f"{'passed' if self.passed else 'FAILED'}  {self.id}  {self.status}"
+        if math.isfinite(self.worst_margin):
+            verdict += f"  (worst margin: {100 * self.worst_margin:.3g} % of its bound)"
+        return "\n".join([f"{self.id}: {self.statement}", *lines, verdict])
