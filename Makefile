@@ -25,7 +25,7 @@ help:
 	@touch $@
 
 demo: .venv/installed
-	$(BIN)/python -m experiments run demo --out results/demo
+	$(BIN)/python -m experiments run demo --out runs/demo --resume
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2

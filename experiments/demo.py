@@ -180,7 +180,8 @@ def _figures(
     folder: Path, name: str, problem: Problem, runs: dict[str, tuple[Result, int]]
 ) -> None:
     trained = {m: run for m, run in runs.items() if run[0].configs[0].num_steps}
-    curves = plotting.test_error_curves(trained, measure=problem.measure, title=problem.title)
+    title = f"{problem.title}; baselines end with fine-tuning"
+    curves = plotting.test_error_curves(trained, measure=problem.measure, title=title)
     plotting.save(curves, folder / f"{name}_test_error.png")
     shown = ("lookahead", "low", "focal", "self_paced", "hard_mining", "random")
     weighted = {m: trained[m] for m in shown}
@@ -196,7 +197,8 @@ def _figures(
             grid = plotting.extreme_examples(result, h, 0, images, title=title)
             plotting.save(grid, folder / f"noise_examples_{method}.png")
     else:
-        classes = {m: trained[m] for m in ("proportion", "lookahead", "low", "focal")}
+        shown = ("proportion", "lookahead", "low", "focal", "self_paced", "hard_mining")
+        classes = {m: trained[m] for m in shown}
         title = "Mean weight of each class"
         plotting.save(
             plotting.weights_by_class(classes, title=title), folder / f"{name}_weights.png"

@@ -52,9 +52,12 @@ def linearize_losses(
       >>> import jax.numpy as jnp
       >>> inputs = jnp.array([[1.0, 0.0], [0.0, 2.0]])
       >>> lin = linearize_losses(lambda w: (inputs @ w) ** 2, jnp.array([1.0, 1.0]))
-      >>> lin.values, lin.jvp(jnp.array([1.0, 0.0])), lin.vjp(jnp.array([1.0, 1.0]))
-      (Array([1., 4.], dtype=float32), Array([2., 0.], dtype=float32), Array([2., 8.],
-      dtype=float32))
+      >>> lin.values
+      Array([1., 4.], dtype=float32)
+      >>> lin.jvp(jnp.array([1.0, 0.0]))
+      Array([2., 0.], dtype=float32)
+      >>> lin.vjp(jnp.array([1.0, 1.0]))
+      Array([2., 8.], dtype=float32)
     """
     if has_aux:
         values, pullback, aux = jax.vjp(losses_fn, params, has_aux=True)

@@ -56,7 +56,7 @@ def low_weights(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> low_weights(jnp.array([0.0, 0.2, 0.4]), 0.2)
+      >>> low_weights(jnp.array([0.0, 0.25, 0.5]), 0.25)
       Array([0.5, 1. , 1.5], dtype=float32)
     """
     check_vector("squared_gradient_norms", squared_gradient_norms)
