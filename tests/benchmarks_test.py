@@ -11,10 +11,12 @@ from experiments.benchmarks import Candidate, Table
 from experiments.models import lenet5, make_model
 from weighting import losses
 
+LENET = lenet5(10)
+
 
 def lenet_flops(scheme, num_clean=0, batch_size=100):
     optimizer = optax.sgd(0.1, momentum=0.9)
-    table = Table("", lenet5(10), losses.cross_entropy, optimizer, batch_size, {})
+    table = Table("", LENET, losses.cross_entropy, optimizer, batch_size, {})
     return benchmarks.compile_candidate(table, Candidate(scheme, num_clean)).flops
 
 
