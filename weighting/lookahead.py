@@ -111,8 +111,9 @@ def fast_scores(
     r"""Alignment of each example's gradient with the clean gradient, :math:`J v / n`; [B].
 
     n is the number of unmasked examples. This is the score of `unrolled_scores` for one step of SGD
-    with learning rate one from zero weights (ren2018, Eq. 12). Costs about two forward passes (x dW and dx W in every layer), so that a
-    whole lookahead step counts (5 + 3 m / n) / 3 of a plain one's operations.
+    with learning rate one from zero weights (ren2018, Eq. 12). Costs about two
+    forward passes (x dW and dx W in every layer), so that a lookahead step counts about
+    (5 + 3 m / n) / 3 of a plain step's operations, with m clean examples.
     """
     scores = linearized.jvp(clean_gradient)
     return scores / (scores.shape[0] if mask is None else jnp.maximum(jnp.sum(mask), 1))
