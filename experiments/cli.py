@@ -1,11 +1,13 @@
-"""The command line. Heavy imports wait until the arguments are known to be good."""
+"""The command line."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
+from experiments.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -43,50 +45,7 @@ class Report:
 class Train:
     """Train your own combination of data, corruption, network, loss and weighting."""
 
-    dataset: str = "digits"
-    """digits, separable, overlapping, moons, mnist, cifar10, ... or tfds:NAME."""
-    data_dir: str | None = None
-    """Folder of prepared tfds sets; by default TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    noise: str = "none"
-    """Wrong labels: none, uniform:RATE, background:RATE[:CLASS] or pairwise:RATE."""
-    imbalance: str = "none"
-    """Class imbalance: none, long_tail:RATIO, step:RATIO or 4v9:SHARE (of the second class)."""
-    clean: int = 50
-    """Trusted examples, class-balanced, for lookahead and fine-tuning; 0 for none."""
-    validation: int = 300
-    """Validation examples, before imbalance; spoiled like the training set."""
-    test: int = 400
-    """Test examples to split off; ignored where the dataset has an official test split."""
-    model: str = "mlp"
-    """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5 or ren2018_net."""
-    weighting: str = "uniform"
-    """NAME[:VALUE...], several joined by + to a chain, e.g. low:0.1 or lookahead+clip:0:5."""
-    loss: str = "cross_entropy"
-    """cross_entropy, focal[:GAMMA[:ALPHA]]; for two classes also logistic or exponential."""
-    sampler: Literal["shuffled", "class_balanced"] = "shuffled"
-    """class_balanced draws equally many examples of every class."""
-    learning_rate: float = 0.03
-    """Constant learning rate of SGD."""
-    momentum: float = 0.9
-    """Momentum of SGD; 0 for none."""
-    nesterov: bool = False
-    """Whether the momentum is Nesterov's."""
-    weight_decay: float = 0.0
-    """Coefficient of the parameters in the gradient (l2)."""
-    batch_size: int = 64
-    """Examples per step."""
-    clean_batch_size: int = 50
-    """Clean examples per step, at most all of them."""
-    steps: int = 1000
-    """Training steps."""
-    fine_tune_steps: int = 0
-    """Further steps, unweighted, on the clean set alone."""
-    fine_tune_learning_rate: float | None = None
-    """Learning rate of the fine-tuning; by default that of the training."""
-    evals: int = 20
-    """Evaluations, evenly spaced; must divide the number of steps."""
-    seeds: int = 5
-    """Number of seeds; small networks train all of them in one program."""
+    config: RunConfig = field(default_factory=RunConfig)
     out: Path = Path("runs/train")
     """Folder of configuration, checkpoints, metrics and results."""
     resume: bool = False
@@ -95,23 +54,17 @@ class Train:
     """Least time between two checkpoints."""
 
 
-Command = (
-    Annotated[List, tyro.conf.subcommand("list")]
-    | Annotated[Run, tyro.conf.subcommand("run")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-)
+COMMANDS = {"list": List, "run": Run, "report": Report, "train": Train}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Reads the arguments and does what they say; returns the exit status."""
-    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    command = tyro.cli(
-        Command,  # type: ignore[arg-type]
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
         prog="python -m experiments",
         description="Sample weighting: train, compare and look.",
         args=arguments,
-        config=config,
+        config=(tyro.conf.OmitArgPrefixes,),
     )
     from experiments import commands
 

@@ -7,7 +7,6 @@ import numpy as np
 from experiments import cli, plotting
 from experiments.catalogue import EXPERIMENTS
 from experiments.config import RunConfig
-from experiments.data import TaskConfig
 from experiments.experiment import Options, read_record, run
 from experiments.results import align, load_result
 from experiments.schemes import LOSSES, SCHEMES, lookup
@@ -65,38 +64,12 @@ def report(folder: Path) -> str:
 
 def train_own(command: cli.Train) -> None:
     """Trains one configuration and shows it."""
-    config = RunConfig(
-        task=TaskConfig(
-            dataset=command.dataset,
-            data_dir=command.data_dir,
-            noise=command.noise,
-            imbalance=command.imbalance,
-            num_clean=command.clean,
-            num_validation=command.validation,
-            num_test=command.test,
-        ),
-        model=command.model,
-        loss=command.loss,
-        weighting=command.weighting,
-        sampler=command.sampler,
-        learning_rate=command.learning_rate,
-        momentum=command.momentum,
-        nesterov=command.nesterov,
-        weight_decay=command.weight_decay,
-        batch_size=command.batch_size,
-        clean_batch_size=command.clean_batch_size,
-        num_steps=command.steps,
-        fine_tune_steps=command.fine_tune_steps,
-        fine_tune_learning_rate=command.fine_tune_learning_rate,
-        num_evals=command.evals,
-        seeds=command.seeds,
-    )
     train(
-        config,
+        command.config,
         folder=command.out,
         resume=command.resume,
         checkpoint_seconds=command.checkpoint_seconds,
-        label=command.weighting,
+        label=command.config.weighting,
     )
     print(f"\n{present_training(command.out)}\n\nEverything is in {command.out}")
 

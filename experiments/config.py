@@ -15,6 +15,7 @@ class RunConfig:
     """One way of training, to be run with several seeds."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
+    """The data."""
     model: str = "mlp"
     """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5 or ren2018_net."""
     loss: str = "cross_entropy"
@@ -23,7 +24,7 @@ class RunConfig:
     """NAME[:VALUE...], several joined by + to a chain, e.g. low:0.1 or lookahead+clip:0:5."""
     sampler: str = "shuffled"
     """shuffled, or class_balanced (RESAMPLE)."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.03
     """Constant learning rate of SGD."""
     momentum: float = 0.9
     """Momentum of SGD; 0 for none."""
