@@ -29,7 +29,14 @@ from experiments.training import NonFiniteError, load_source, train
 
 TASK = TaskConfig(num_train=200, num_validation=60, num_test=100, num_clean=20, noise="uniform:0.3")
 BASE = RunConfig(
-    task=TASK, model="mlp:8", weighting="low:0.1", batch_size=32, num_steps=20, num_evals=4, seeds=2
+    task=TASK,
+    model="mlp:8",
+    weighting="low:0.1",
+    learning_rate=0.1,
+    batch_size=32,
+    num_steps=20,
+    num_evals=4,
+    seeds=2,
 )
 TIMINGS = ("seconds", "timed_steps", "seconds_per_step")
 
