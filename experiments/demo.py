@@ -94,8 +94,8 @@ PROBLEMS = {
 def _arms(preset: str) -> Arms:
     sizes = {
         "smoke": {"num_steps": 48, "num_evals": 4, "seeds": 2},
-        "cpu": {"num_steps": 600, "num_evals": 12, "seeds": 10},
-        "paper": {"num_steps": 600, "num_evals": 12, "seeds": 20},
+        "cpu": {"num_steps": 600, "num_evals": 10, "seeds": 10},
+        "paper": {"num_steps": 600, "num_evals": 10, "seeds": 20},
     }[preset]
     base = replace(RunConfig(model="mlp:64", batch_size=50, clean_batch_size=50), **sizes)
     return {

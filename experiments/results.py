@@ -61,7 +61,7 @@ class Row(NamedTuple):
     method: str
     values: tuple[float, ...]  # one per seed
     chosen: str  # the hyperparameters chosen on validation data, or how they were set
-    seconds: float  # of training one seed with one configuration
+    seconds: float | None  # of training one seed with one configuration, if it was measured
     extra: Mapping[str, float | None]  # further columns
 
     @property
@@ -101,7 +101,7 @@ def format_table(title: str, measure: str, rows: Sequence[Row]) -> str:
             f"{row.standard_error:.2f}",
             *(_number(row.extra.get(name)) for name in extras),
             str(len(row.values)),
-            f"{row.seconds:.2f}",
+            _number(row.seconds),
             row.chosen,
         ]
         for row in rows

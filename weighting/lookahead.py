@@ -189,7 +189,8 @@ def lookahead_reweight(
       num_steps: number of virtual steps, "unrolled" only.
       initial_weight: starting weight of every example, "unrolled" only; 0 is the paper, 1 uniform.
       refresh_every: *approximation*: recompute the clean gradient only every so many steps ("fast"
-        only; under vmap every step pays for it).
+        only). Under vmap every step pays for it, and on XLA's CPU backend convolutions inside the
+        `lax.cond` cost more than is saved (`make bench` shows it): use it on a GPU.
       select: *approximation*: restrict the inner product to the parameters whose tree path this
         function accepts, for instance `lambda path: "head" in jax.tree_util.keystr(path)` for the
         last layer ("fast" only). Backpropagation then stops at the selected layers.

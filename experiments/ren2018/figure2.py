@@ -80,7 +80,7 @@ def _present(folder: Path, preset: str) -> str:
                     method,
                     tuple(map(float, errors)),
                     "the paper's settings" if preset == "paper" else f"{config.num_steps} steps",
-                    result.seconds_per_step * config.num_steps / errors.size,
+                    None,
                     {"balanced error %": float(np.mean(balanced))},
                 )
             )
