@@ -180,7 +180,7 @@ def _figures(
     folder: Path, name: str, problem: Problem, runs: dict[str, tuple[Result, int]]
 ) -> None:
     trained = {m: run for m, run in runs.items() if run[0].configs[0].num_steps}
-    title = f"{problem.title}; baselines end with fine-tuning"
+    title = f"{problem.title}\nbaselines end with fine-tuning"
     curves = plotting.test_error_curves(trained, measure=problem.measure, title=title)
     plotting.save(curves, folder / f"{name}_test_error.png")
     shown = ("lookahead", "low", "focal", "self_paced", "hard_mining", "random")
