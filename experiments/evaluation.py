@@ -16,6 +16,7 @@ MEASURES = {
     "validation": ("loss", "accuracy", "balanced_accuracy"),
     "test": ("loss", "accuracy", "balanced_accuracy", "mean_auc", "mean_f1"),
 }
+AT_THE_END = ("mean_auc",)  # it sorts: measured when training or fine-tuning ends, not on the way
 _BATCH = 1000
 
 

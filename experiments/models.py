@@ -123,7 +123,7 @@ def max_pool(images: Array, window: int, padding: str) -> Array:
     """Maxima over `window` x `window` patches of images [B, H, W, C], at stride 2.
 
     The values of `flax.linen.max_pool`, as maxima of strided slices, rows first and then columns:
-    several times faster on CPU than `reduce_window`. Tied maxima share the gradient.
+    faster on CPU than `reduce_window`. Tied maxima share the gradient.
     """
     pads = jax.lax.padtype_to_pads(images.shape[1:3], (window, window), (2, 2), padding)
     images = jnp.pad(images, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from experiments.checkpoints import Checkpoints
 from experiments.config import RunConfig, check_one_program
 from experiments.data import Source, Task, describe, load, make_task
-from experiments.evaluation import MEASURES, make_evaluate
+from experiments.evaluation import AT_THE_END, MEASURES, make_evaluate
 from experiments.files import write_arrays, write_json_lines
 from experiments.models import Model, make_model
 from experiments.program import make_program, seed_data, stack_hyperparameters
@@ -41,6 +41,7 @@ class Result:
     configs: tuple[RunConfig, ...]
     history: dict[str, np.ndarray]
     """`step` [E]; `train_*`, `validation_*`, `test_*`, `corruption_auc` [H, S, E];
+    `test_mean_auc` is NaN but where training or fine-tuning ends.
     `class_weights` [H, S, E, C] and `example_weights` [H, S, E, N], means since the last
     evaluation (NaN where an example was not drawn); `confusion` [H, S, C, C], of the test set."""
     labels: np.ndarray
@@ -262,6 +263,8 @@ class _Run:
 
     def _record(self, chunk: int, sums, progress, tuning: bool) -> None:
         history = self.history
+        following = self.chunks[chunk + 1 :]
+        ends = not following or following[0][2] != tuning
         finite = np.isfinite(progress.weighted_loss)
         for name, values in zip(TRAINING, progress, strict=True):
             means = np.where(finite, values, np.nan).mean(axis=-1)
@@ -269,8 +272,9 @@ class _Run:
         for split, (inputs, labels) in self.held_out.items():
             if labels.shape[1] == 0:
                 continue
-            measures = self.evaluate(self.state, inputs, labels, MEASURES[split])
-            for name in MEASURES[split]:
+            names = tuple(m for m in MEASURES[split] if ends or m not in AT_THE_END)
+            measures = self.evaluate(self.state, inputs, labels, names)
+            for name in names:
                 history[f"{split}_{name}"][:, :, chunk] = np.asarray(measures[name])
             if split == "test":
                 history["confusion"] = np.asarray(measures["confusion"])
