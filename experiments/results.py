@@ -93,7 +93,7 @@ def describe_choice(config: RunConfig) -> str:
 def format_table(title: str, measure: str, rows: Sequence[Row]) -> str:
     """An aligned text table, in the order given."""
     extras = list(dict.fromkeys(name for row in rows for name in row.extra))
-    header = ["method", measure, "std. error", *extras, "seeds", "s/run", "chosen on validation"]
+    header = ["method", measure, "std. error", *extras, "seeds", "s/run", "settings"]
     body = [
         [
             row.method,

@@ -79,7 +79,7 @@ def _present(folder: Path, preset: str) -> str:
                 Row(
                     method,
                     tuple(map(float, errors)),
-                    "the paper's settings" if preset == "paper" else f"{config.num_steps} steps",
+                    f"{config.num_steps} steps, lr {config.learning_rate:g}",
                     None,
                     {"balanced error %": float(np.mean(balanced))},
                 )
