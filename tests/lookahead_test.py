@@ -251,6 +251,10 @@ def test_bad_options_are_refused():
     scheme = lookahead_reweight()
     with pytest.raises(ValueError, match=REMEDY):
         scheme.update(jnp.ones(2), (), Signals(jnp.ones(2)))
+    with pytest.raises(ValueError, match="reads `linearized`"):
+        scheme.update(
+            jnp.ones(2), (), Signals(jnp.ones(2)), params=jnp.ones(1), clean_loss_fn=jnp.sum
+        )
     with pytest.raises(ValueError, match="accepted none of the parameters"):
         lookahead_reweight(select=lambda path: False, refresh_every=2).init(
             None, {"w": jnp.ones(1)}

@@ -248,6 +248,7 @@ def test_chain_multiplies_scores_and_threads_states():
         (lambda: weighting.temper(-1.0), "power must lie in"),
         (lambda: weighting.mix_with_uniform(2.0), "fraction must lie in"),
         (lambda: weighting.ema(1.5, 3), "decay must lie in"),
+        (lambda: weighting.ema(1.0, 3), r"decay must lie in \[0, 1\)"),
         (lambda: weighting.warm_up(0), "num_steps must be positive"),
     ],
 )

@@ -24,14 +24,16 @@ def check_range(
     low: float = -math.inf,
     high: float = math.inf,
     low_open: bool = False,
+    high_open: bool = False,
 ) -> None:
-    """Refuses NaN and values outside [low, high] (or (low, high] with `low_open`)."""
+    """Refuses NaN and values outside [low, high]; an open end is refused as well."""
     number = concrete(value)
     if number is None:
         return
     below = number <= low if low_open else number < low
-    if math.isnan(number) or below or number > high:
-        bounds = f"{'(' if low_open else '['}{low:g}, {high:g}]"
+    above = number >= high if high_open else number > high
+    if math.isnan(number) or below or above:
+        bounds = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
         raise ValueError(f"{name} must lie in {bounds}, got {number:g}")
 
 

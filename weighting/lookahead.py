@@ -231,7 +231,7 @@ def lookahead_reweight(
         )
         if optimizer is not None:  # mode "unrolled"
             scores = unrolled_scores(
-                extra["losses_fn"],
+                _required(extra, "losses_fn"),
                 params,
                 clean_loss_fn,
                 optimizer,
@@ -242,10 +242,10 @@ def lookahead_reweight(
         else:
             gradient, state = _clean_gradient(clean_loss_fn, params, state, refresh_every, select)
             if select is None:
-                linearized = extra["linearized"]
+                linearized = _required(extra, "linearized")
             else:  # XLA merges this forward pass with the one that the update linearized
                 linearized = linearize_losses(
-                    lambda chosen: extra["losses_fn"](_put(params, chosen, select)),
+                    lambda chosen: _required(extra, "losses_fn")(_put(params, chosen, select)),
                     _pick(params, select),
                 )
             scores = fast_scores(linearized, gradient, mask=signals.mask)
@@ -253,6 +253,10 @@ def lookahead_reweight(
         return (weights * own).astype(signals.losses.dtype), state
 
     return Weighting(init_fn, update_fn)
+
+
+def _required(extra: dict[str, Any], name: str) -> Any:
+    return require("lookahead_reweight()", name, extra.get(name), "Pass it to update().")
 
 
 def _rectify(scores: Array, mask: Array | None, normalize: bool) -> Array:

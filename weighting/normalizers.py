@@ -66,7 +66,7 @@ def ema(decay: float | Array, num_examples: int) -> Weighting:
       decay: in [0, 1); larger means smoother.
       num_examples: N, the size of the training set.
     """
-    check_range("decay", decay, low=0.0, high=1.0)
+    check_range("decay", decay, low=0.0, high=1.0, high_open=True)
 
     def init_fn(key, params):
         del key, params
