@@ -5,7 +5,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from weighting._checks import require
+from weighting._parts import read_labels
 from weighting.base import Weighting, stateless
 
 
@@ -34,9 +34,7 @@ def inverse_class_frequency(class_counts: Array) -> Weighting:
     class_weights = jnp.sum(counts) / (len(counts) * counts)
 
     def update(weights, signals, **extra):
-        labels = require(
-            "inverse_class_frequency()", "signals.labels", signals.labels, "Give the labels [B]."
-        )
+        labels = read_labels("inverse_class_frequency()", signals)
         return (weights * class_weights[labels] * signals.valid).astype(signals.losses.dtype)
 
     return stateless(update)

@@ -5,8 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from weighting._checks import check_range, require
-from weighting.base import Signals, Weighting, mean_one, stateless
+from weighting._checks import check_range
+from weighting._parts import descending_rank, finish, read_labels, read_logits
+from weighting.base import Signals, Weighting, stateless
 from weighting.losses import log_label_probabilities
 
 
@@ -30,10 +31,9 @@ def focal(gamma: float | Array = 2.0, *, normalize: bool = True) -> Weighting:
     check_range("gamma", gamma, low=0.0)
 
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
-        logits = require("focal()", "signals.logits", signals.logits, "Give the logits [B, C].")
-        labels = require("focal()", "signals.labels", signals.labels, "Give the labels [B].")
+        logits, labels = read_logits("focal()", signals), read_labels("focal()", signals)
         rest = -jnp.expm1(log_label_probabilities(logits, labels))
-        return _finish(weights * rest**gamma, signals, normalize)
+        return finish(weights * rest**gamma, signals, normalize)
 
     return stateless(update)
 
@@ -60,7 +60,7 @@ def self_paced(threshold: float | Array, *, normalize: bool = True) -> Weighting
 
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
         easy = (signals.losses < threshold).astype(signals.losses.dtype)
-        return _finish(weights * easy, signals, normalize)
+        return finish(weights * easy, signals, normalize)
 
     return stateless(update)
 
@@ -84,14 +84,14 @@ def hard_mining(majority_class: int | Array, *, normalize: bool = True) -> Weigh
     """
 
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
-        labels = require("hard_mining()", "signals.labels", signals.labels, "Give the labels [B].")
+        labels = read_labels("hard_mining()", signals)
         valid = signals.valid > 0
         majority = valid & (labels == majority_class)
         minority = valid & (labels != majority_class)
         kept = jnp.maximum(jnp.sum(minority), 1)
-        hardest = majority & (_descending_rank(signals.losses, majority) < kept)
+        hardest = majority & (descending_rank(signals.losses, majority) < kept)
         chosen = (minority | hardest).astype(signals.losses.dtype)
-        return _finish(weights * chosen, signals, normalize)
+        return finish(weights * chosen, signals, normalize)
 
     return stateless(update)
 
@@ -115,17 +115,7 @@ def top_losses(fraction: float | Array, *, normalize: bool = True) -> Weighting:
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
         valid = signals.valid > 0
         kept = jnp.maximum(jnp.ceil(fraction * jnp.sum(valid)), 1)
-        chosen = valid & (_descending_rank(signals.losses, valid) < kept)
-        return _finish(weights * chosen.astype(signals.losses.dtype), signals, normalize)
+        chosen = valid & (descending_rank(signals.losses, valid) < kept)
+        return finish(weights * chosen.astype(signals.losses.dtype), signals, normalize)
 
     return stateless(update)
-
-
-def _descending_rank(losses: Array, among: Array) -> Array:
-    """Rank of each loss among the selected examples, 0 for the largest; ties by position."""
-    order = jnp.argsort(jnp.where(among, -losses, jnp.inf), stable=True)
-    return jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
-
-
-def _finish(weights: Array, signals: Signals, normalize: bool) -> Array:
-    return mean_one(weights, signals.valid) if normalize else weights * signals.valid

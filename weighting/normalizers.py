@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from weighting._checks import check_positive, check_range, require
+from weighting._checks import check_positive, check_range
+from weighting._parts import read_indices, write
 from weighting.base import Signals, Weighting, mean_one, stateless
 
 Schedule = Callable[[Array], Array]  # step -> value, as in optax
@@ -73,16 +74,11 @@ def ema(decay: float | Array, num_examples: int) -> Weighting:
         return EmaState(jnp.zeros(num_examples), jnp.zeros(num_examples, jnp.int32))
 
     def update_fn(weights, state, signals, **extra):
-        indices = require(
-            "ema()", "signals.indices", signals.indices, "Give the batch its indices."
-        )
+        indices = read_indices("ema()", signals)
         seen = signals.valid > 0
-        # Padding may repeat a real index: send its write out of bounds, where it is dropped.
-        target = jnp.where(seen, indices, num_examples)
-        count = state.count.at[target].add(1, mode="drop")
-        old = state.average[indices]
-        new = decay * old + (1 - decay) * weights
-        average = state.average.at[target].set(new.astype(state.average.dtype), mode="drop")
+        count = write(state.count, indices, seen, state.count[indices] + 1)
+        new = decay * state.average[indices] + (1 - decay) * weights
+        average = write(state.average, indices, seen, new)
         correction = 1 - decay ** jnp.maximum(count[indices], 1)
         return (new / correction * signals.valid).astype(weights.dtype), EmaState(average, count)
 
