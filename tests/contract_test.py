@@ -1,223 +1,316 @@
-"""One contract for every scheme. A new scheme joins by a row in SCHEMES."""
+"""One contract for every scheme. A new scheme joins by a row in `conformance.SCHEMES`.
+
+A row declares, besides the factory:
+- mean_one: the weights average to one over every batch, or are all zero;
+- copies: what an example given twice gets. "exact": both copies weigh the same, and a batch with
+  every example doubled gives each copy the weight of the original. "equal": the former alone.
+  "expectation": the same on average. "no": ranks break ties by position.
+- native: for a separable scheme, the factory whose weights of an example do not depend on the
+  rest of the batch, so that micro-batches give what the whole batch gives;
+- reads: the signals through which gradients flow to the weights; none flows through the others;
+- equal: what a batch of one example repeated gets: "one" each, the "same" each, or "no" promise.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from conformance import (
+    BATCH,
+    CLASSES,
+    HYPERPARAMETERS,
+    NUM_EXAMPLES,
+    PARAMS,
+    SCHEMES,
+    forward,
+    make_batch,
+    run,
+    subject,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import weighting
-from weighting import Signals, linearize_losses, losses
+from experiments.checkpoints import Checkpoints
+from weighting import Signals, losses
 
-BATCH, CLASSES, NUM_EXAMPLES = 12, 3, 40
-COUNTS = np.array([20, 15, 5])
-SGD = optax.sgd(0.1)
-
-# name -> (factory, does it average to one over every batch)
-SCHEMES = {
-    "uniform": (weighting.uniform, True),
-    "inverse_class_frequency": (lambda: weighting.inverse_class_frequency(COUNTS), False),
-    "random": (weighting.random, True),
-    "focal": (lambda: weighting.focal(2.0), True),
-    "self_paced": (lambda: weighting.self_paced(2.0), True),
-    "hard_mining": (lambda: weighting.hard_mining(majority_class=0), True),
-    "top_losses": (lambda: weighting.top_losses(0.4), True),
-    "low": (lambda: weighting.low(0.1), True),
-    "low_osqp": (lambda: weighting.low(0.5, solver="osqp"), True),
-    "low_last_layer": (lambda: weighting.low(1.0, gradient="last_layer"), True),
-    "low_parameters": (lambda: weighting.low(1.0, gradient="parameters"), True),
-    "lookahead": (weighting.lookahead_reweight, True),
-    "lookahead_kept": (lambda: weighting.lookahead_reweight(refresh_every=3), True),
-    "lookahead_head": (lambda: weighting.lookahead_reweight(select=is_head), True),
-    "lookahead_unrolled": (
-        lambda: weighting.lookahead_reweight(mode="unrolled", optimizer=SGD, num_steps=2),
-        True,
-    ),
-    "normalize_mean": (weighting.normalize_mean, True),
-    "clip": (lambda: weighting.clip(0.2, 3.0), False),
-    "temper": (lambda: chained(weighting.temper(0.5)), True),
-    "mix_with_uniform": (lambda: chained(weighting.mix_with_uniform(0.3)), True),
-    "ema": (lambda: chained(weighting.ema(0.9, NUM_EXAMPLES)), False),
-    "warm_up": (lambda: chained(weighting.warm_up(5)), True),
-    "scheduled": (
-        lambda: weighting.scheduled(weighting.low, regularization=lambda step: 1.0 / (1 + step)),
-        True,
-    ),
-    "chain": (lambda: weighting.chain(weighting.focal(1.0), weighting.low(0.2)), False),
-}
+EVERY = pytest.mark.parametrize("name", SCHEMES)
+FEW = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+CLOSE = {"rtol": 1e-3, "atol": 1e-3}  # the order of float32 sums, through a ratio or a projection
 
 
-def is_head(path):
-    return "head" in jax.tree_util.keystr(path)
+def types(state):
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
 
 
-def chained(part):
-    return weighting.chain(weighting.low(0.1), part)
+def rows(batch, order):
+    return {key: value[order] for key, value in batch.items()}
 
 
-PARAMS = {
-    "body": jax.random.normal(jax.random.key(1), (4, 6)),
-    "head": jax.random.normal(jax.random.key(2), (6, CLASSES)),
-}
-
-
-def example_batch(seed=0, scale=1.0):
-    keys = jax.random.split(jax.random.key(seed), 3)
-    return {
-        "inputs": scale * jax.random.normal(keys[0], (BATCH, 4)),
-        "labels": jax.random.randint(keys[1], (BATCH,), 0, CLASSES),
-        "indices": jax.random.permutation(keys[2], NUM_EXAMPLES)[:BATCH],
-        "mask": jnp.ones(BATCH),
-    }
-
-
-def run(scheme, state, batch, params=PARAMS):
-    """One update on a batch of a two-layer network, with every extra."""
-
-    def forward(p, inputs):
-        features = jnp.tanh(inputs @ p["body"])
-        return features @ p["head"], features
-
-    def losses_and_aux(p):
-        logits, features = forward(p, batch["inputs"])
-        return losses.cross_entropy(logits, batch["labels"]), (logits, features)
-
-    clean = example_batch(99)
-    lin = linearize_losses(losses_and_aux, params, has_aux=True)
-    logits, features = lin.aux
-    signals = Signals(
-        lin.values, logits, batch["labels"], features, batch["indices"], batch["mask"]
-    )
-    return scheme.update(
-        batch["mask"],
-        state,
-        signals,
-        linearized=lin,
-        params=params,
-        losses_fn=lambda p: losses_and_aux(p)[0],
-        loss_fn=losses.cross_entropy,
-        clean_loss_fn=lambda p: jnp.mean(
-            losses.cross_entropy(forward(p, clean["inputs"])[0], clean["labels"])
-        ),
-        something_a_later_version_adds=None,
-    )
-
-
-@pytest.fixture(params=SCHEMES, name="named")
-def named_scheme(request):
-    factory, mean_one = SCHEMES[request.param]
-    scheme = factory()
-    return request.param, scheme, scheme.init(jax.random.key(3), PARAMS), mean_one
-
-
-def test_weights_are_finite_non_negative_and_average_to_one(named):
-    _, scheme, state, mean_one = named
-    for scale in (1.0, 1e3):  # 1e3: saturated logits
-        weights, _ = run(scheme, state, example_batch(scale=scale))
+@EVERY
+@FEW
+@given(
+    seed=st.integers(0, 1000),
+    logit_scale=st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1e4]),
+    mask=st.lists(st.booleans(), min_size=BATCH, max_size=BATCH),
+)
+def test_weights_are_finite_non_negative_and_average_to_one(name, seed, logit_scale, mask):
+    it = subject(name)
+    batch = {**make_batch(seed), "mask": np.array(mask, np.float32)}
+    params = {**PARAMS, "head": logit_scale * PARAMS["head"]}
+    for state in (it.fresh, it.used):
+        weights, new_state = it.update(state, batch, params)
+        weights = np.asarray(weights)
         assert weights.shape == (BATCH,)
-        assert weights.dtype == jnp.float32
+        assert weights.dtype == np.float32
         assert np.all(np.isfinite(weights))
-        assert np.all(np.asarray(weights) >= 0)
-        if mean_one:
-            assert np.isclose(np.mean(weights), 1, atol=1e-5) or np.all(np.asarray(weights) == 0)
+        assert np.all(weights >= 0)
+        assert np.all(weights[~np.array(mask)] == 0)
+        if it.row.mean_one and any(mask):
+            assert np.isclose(np.mean(weights[mask]), 1, atol=1e-5) or np.all(weights == 0)
+        for leaf in jax.tree.leaves(new_state):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                assert not np.any(np.isnan(leaf))
 
 
-def test_state_can_be_carried_by_scan_and_jit_equals_eager(named):
-    _, scheme, state, _ = named
-    batches = jax.tree.map(lambda *rows: jnp.stack(rows), *(example_batch(i) for i in range(4)))
+@EVERY
+def test_bfloat16_gives_finite_weights_and_leaves_the_state_its_types(name):
+    it = subject(name)
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
+    state = it.scheme.init(jax.random.key(3), params)
+    weights, new_state = it.update(state, make_batch(), params)
+    assert weights.dtype == jnp.bfloat16
+    assert np.all(np.isfinite(weights.astype(jnp.float32)))
+    assert types(new_state) == types(state)
+
+
+@EVERY
+def test_state_is_carried_by_scan_and_jit_equals_eager(name):
+    it = subject(name)
+    batches = [make_batch(i) for i in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    traces = []
 
     def step(state, batch):
-        weights, state = run(scheme, state, batch)
+        traces.append(None)
+        weights, state = run(it.scheme, state, batch)
         return state, weights
 
-    scanned_state, scanned = jax.jit(lambda s, b: jax.lax.scan(step, s, b))(state, batches)
-    for i in range(4):
-        weights, state = run(scheme, state, jax.tree.map(lambda rows, i=i: rows[i], batches))
-        np.testing.assert_allclose(scanned[i], weights, rtol=1e-4, atol=1e-4)
-    assert jax.tree.structure(scanned_state) == jax.tree.structure(state)
-    for a, b in zip(jax.tree.leaves(scanned_state), jax.tree.leaves(state), strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
+    scanned_state, scanned = jax.lax.scan(step, it.fresh, stacked)
+    assert len(traces) == 1
+    state, compiled_state = it.fresh, it.fresh
+    for batch, from_scan in zip(batches, scanned, strict=True):
+        weights, state = run(it.scheme, state, batch)
+        compiled, compiled_state = it.update(compiled_state, batch)
+        np.testing.assert_allclose(compiled, weights, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(from_scan, weights, rtol=1e-4, atol=1e-4)
+    for other in (state, compiled_state):
+        assert jax.tree.structure(other) == jax.tree.structure(scanned_state)
+        assert types(other) == types(scanned_state)
 
 
-def test_vmap_over_seeds_equals_a_loop(named):
-    _, scheme, _, _ = named
-    batch = example_batch()
+@EVERY
+def test_vmap_over_seeds_equals_a_loop_and_traces_once(name):
+    it = subject(name)
+    batch = make_batch()
     keys = jax.random.split(jax.random.key(5), 3)
     params = jax.vmap(
         lambda key: jax.tree.map(lambda x: x + 0.1 * jax.random.normal(key, x.shape), PARAMS)
     )(keys)
-    together = jax.vmap(lambda k, p: run(scheme, scheme.init(k, p), batch, p)[0])(keys, params)
-    for i in range(3):
-        own = jax.tree.map(lambda x, i=i: x[i], params)
-        alone, _ = run(scheme, scheme.init(keys[i], own), batch, own)
-        np.testing.assert_allclose(together[i], alone, rtol=1e-3, atol=1e-3)
-
-
-def test_traced_once_over_several_calls(named):
-    _, scheme, state, _ = named
     traces = []
 
     @jax.jit
-    def update(state, batch):
+    @jax.vmap
+    def together(key, params):
         traces.append(None)
-        return run(scheme, state, batch)
+        return run(it.scheme, it.scheme.init(key, params), batch, params)[0]
 
-    for i in range(3):
-        _, state = update(state, example_batch(i))
+    weights = together(keys, params)
+    together(keys[::-1], params)
     assert len(traces) == 1
-
-
-def test_weights_follow_a_permutation_of_the_batch(named):
-    name, scheme, state, _ = named
-    if name == "random":
-        pytest.skip("random weights belong to the position, not to the example")
-    batch = example_batch()
-    order = np.random.default_rng(0).permutation(BATCH)
-    weights, _ = run(scheme, state, batch)
-    permuted, _ = run(scheme, state, {k: v[order] for k, v in batch.items()})
-    np.testing.assert_allclose(permuted, weights[order], rtol=1e-3, atol=1e-3)
-
-
-def test_padding_gets_zero_and_changes_nothing(named):
-    name, scheme, state, _ = named
-    batch = example_batch()
-    mask = jnp.ones(BATCH).at[jnp.array([3, 8])].set(0)
-    kept = np.flatnonzero(np.asarray(mask))
-    weights, _ = run(scheme, state, {**batch, "mask": mask})
-    assert np.all(weights[jnp.array([3, 8])] == 0)
-    other_inputs = batch["inputs"].at[3].set(7.0)  # another padding
-    changed, _ = run(scheme, state, {**batch, "inputs": other_inputs, "mask": mask})
-    np.testing.assert_allclose(changed, weights, atol=1e-5)
-    if name != "random":
-        removed, _ = run(scheme, state, {k: v[kept] for k, v in batch.items()})
-        np.testing.assert_allclose(weights[kept], removed, rtol=1e-3, atol=1e-3)
-    empty, _ = run(scheme, state, {**batch, "mask": jnp.zeros(BATCH)})
-    np.testing.assert_array_equal(empty, np.zeros(BATCH))
-
-
-HYPERPARAMETERS = {
-    "focal": (weighting.focal, 0.5, 3.0),
-    "self_paced": (weighting.self_paced, 0.8, 3.0),
-    "top_losses": (weighting.top_losses, 0.2, 0.9),
-    "low": (weighting.low, 0.05, 2.0),
-    "low_osqp": (lambda r: weighting.low(r, solver="osqp"), 0.5, 2.0),
-    "clip": (lambda high: chained(weighting.clip(0.0, high)), 0.5, 2.0),
-    "temper": (lambda power: chained(weighting.temper(power)), 0.0, 2.0),
-    "mix_with_uniform": (lambda f: chained(weighting.mix_with_uniform(f)), 0.1, 0.9),
-}
+    for i in range(3):
+        own = jax.tree.map(lambda x, i=i: x[i], params)
+        alone, _ = it.update(it.scheme.init(keys[i], own), batch, own)
+        np.testing.assert_allclose(weights[i], alone, **CLOSE)
 
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
-def test_hyperparameters_may_be_traced(name):
+def test_vmap_over_a_hyperparameter_equals_a_loop(name):
     factory, low, high = HYPERPARAMETERS[name]
-    batch = example_batch()
+    batch = make_batch()
 
     def weights(value):
         scheme = factory(value)
-        return run(scheme, scheme.init(jax.random.key(0), PARAMS), batch)[0]
+        state = scheme.init(jax.random.key(0), PARAMS)
+        _, state = run(scheme, state, make_batch(1))
+        return run(scheme, state, batch)[0]
 
     together = jax.jit(jax.vmap(weights))(jnp.array([low, high]))
+    alone = jax.jit(weights)
     for row, value in zip(together, (low, high), strict=True):
-        np.testing.assert_allclose(row, weights(value), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(row, alone(value), **CLOSE)
     assert np.max(np.abs(together[0] - together[1])) > 1e-3
+
+
+@EVERY
+@FEW
+@given(seed=st.integers(0, 1000), order=st.permutations(range(BATCH)))
+def test_weights_follow_a_permutation_of_the_batch(name, seed, order):
+    it = subject(name)
+    if it.row.copies == "expectation":
+        pytest.skip("random weights belong to the position, not to the example")
+    batch, order = make_batch(seed), np.array(order)
+    weights, _ = it.update(it.used, batch)
+    permuted, _ = it.update(it.used, rows(batch, order))
+    np.testing.assert_allclose(permuted, weights[order], **CLOSE)
+
+
+@EVERY
+def test_padding_gets_zero_and_changes_nothing(name):
+    it = subject(name)
+    batch = make_batch()
+    padding = np.array([3, 8])
+    kept = np.setdiff1d(np.arange(BATCH), padding)
+    batch["mask"][padding] = 0
+    weights, state = it.update(it.used, batch)
+    assert np.all(weights[padding] == 0)
+    other = {key: value.copy() for key, value in batch.items()}
+    other["inputs"][3], other["labels"][3], other["indices"][3] = 7.0, 0, other["indices"][0]
+    changed, changed_state = it.update(it.used, other)
+    np.testing.assert_allclose(changed, weights, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(changed_state), jax.tree.leaves(state), strict=True):
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    if it.row.copies != "expectation":
+        removed, _ = jax.jit(lambda state, batch: run(it.scheme, state, batch))(
+            it.used, rows(batch, kept)
+        )
+        np.testing.assert_allclose(weights[kept], removed, **CLOSE)
+    nothing, _ = it.update(it.used, {**batch, "mask": np.zeros(BATCH, np.float32)})
+    np.testing.assert_array_equal(nothing, np.zeros(BATCH))
+
+
+@EVERY
+def test_an_example_given_twice_gets_what_two_copies_should(name):
+    it = subject(name)
+    if it.row.copies == "no":
+        pytest.skip("declared: ties are broken by position")
+    once = make_batch()
+    if it.row.copies == "expectation":
+        twice = rows(once, np.r_[0, 0 : BATCH - 1])
+        keys = jax.random.split(jax.random.key(0), 2000)
+        states = jax.vmap(lambda key: it.scheme.init(key, PARAMS))(keys)
+        weights = np.asarray(jax.jit(jax.vmap(lambda s: run(it.scheme, s, twice)[0]))(states))
+        difference = weights[:, 0] - weights[:, 1]
+        assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(len(keys))
+        return
+    half = rows(once, np.arange(BATCH // 2))
+    weights, _ = it.update(it.used, rows(once, np.r_[0, 0 : BATCH - 1]))
+    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5, atol=1e-5)
+    if it.row.copies == "exact":
+        single, _ = jax.jit(lambda state, batch: run(it.scheme, state, batch))(it.used, half)
+        doubled, _ = it.update(it.used, rows(half, np.repeat(np.arange(BATCH // 2), 2)))
+        np.testing.assert_allclose(doubled[::2], single, **CLOSE)
+        np.testing.assert_allclose(doubled[1::2], single, **CLOSE)
+
+
+@pytest.mark.parametrize("name", [name for name, row in SCHEMES.items() if row.native])
+def test_micro_batches_give_what_the_whole_batch_gives(name):
+    scheme = SCHEMES[name].native()
+    state = scheme.init(jax.random.key(0), PARAMS)
+    batch = make_batch()
+    update = jax.jit(lambda state, batch: run(scheme, state, batch)[0])
+    whole = update(state, batch)
+    parts = [update(state, rows(batch, np.arange(a, a + 4))) for a in range(0, BATCH, 4)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5, atol=1e-6)
+
+
+@EVERY
+def test_equal_evidence_gives_equal_weights(name):
+    it = subject(name)
+    batch = rows(make_batch(), np.zeros(BATCH, int))
+    weights, _ = it.update(it.used, batch)
+    if it.row.equal == "one":
+        all_zero = np.all(np.asarray(weights) == 0)
+        np.testing.assert_allclose(
+            weights, np.zeros(BATCH) if all_zero else np.ones(BATCH), **CLOSE
+        )
+    elif it.row.equal == "same":
+        np.testing.assert_allclose(weights, np.full(BATCH, weights[0]), rtol=1e-5)
+
+
+@EVERY
+def test_gradients_flow_exactly_where_declared(name):
+    it = subject(name)
+    batch = make_batch()
+    logits, features = forward(PARAMS, batch["inputs"])
+    signals = Signals(
+        losses.cross_entropy(logits, batch["labels"]),
+        logits,
+        batch["labels"],
+        features,
+        batch["indices"],
+        batch["mask"],
+    )
+    direction = np.random.default_rng(0).normal(size=BATCH).astype(np.float32)
+    needs_more = it.row.reads == () and not _runs_on_signals_alone(it, signals)
+    if needs_more:
+        pytest.skip("reads the linearized losses or the clean loss, whose gradients it holds")
+
+    def along(values):
+        weights, _ = it.scheme.update(
+            signals.valid, it.used, signals._replace(**values), loss_fn=losses.cross_entropy
+        )
+        return jnp.sum(direction * weights)
+
+    gradients = jax.grad(along)({k: getattr(signals, k) for k in ("losses", "logits", "features")})
+    for field, gradient in gradients.items():
+        assert np.all(np.isfinite(gradient)), field
+        assert np.any(np.abs(gradient) > 1e-8) == (field in it.row.reads), field
+
+
+def _runs_on_signals_alone(it, signals):
+    try:
+        it.scheme.update(signals.valid, it.used, signals, loss_fn=losses.cross_entropy)
+    except ValueError:
+        return False
+    return True
+
+
+@EVERY
+def test_state_survives_a_checkpoint_bit_for_bit(name, tmp_path):
+    it = subject(name)
+    leaves, structure = jax.tree.flatten(it.used)
+    if not leaves:
+        pytest.skip("no state")
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(0, {"state": it.used})
+    restored = checkpoints.restore({"state": it.fresh})[1]["state"]
+    checkpoints.close()
+    assert jax.tree.structure(restored) == structure
+    expected, _ = it.update(it.used, make_batch(5))
+    weights, _ = it.update(restored, make_batch(5))
+    np.testing.assert_array_equal(weights, expected)
+
+
+def test_every_public_scheme_has_a_row():
+    factories = {
+        name
+        for name in weighting.__all__
+        if "Weighting"
+        in str(getattr(getattr(weighting, name), "__annotations__", {}).get("return"))
+    }
+    assert factories - {"stateless"} <= set(SCHEMES)
+
+
+def test_indices_and_classes_of_the_suite_fit():
+    batch = make_batch()
+    assert len(set(batch["indices"])) == BATCH
+    assert batch["indices"].max() < NUM_EXAMPLES
+    assert set(batch["labels"]) == set(range(CLASSES))
