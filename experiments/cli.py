@@ -16,6 +16,14 @@ class List:
 
 
 @dataclass(frozen=True)
+class Methods:
+    """Show every method: family, source, what it needs, scale of its weights."""
+
+    markdown: bool = False
+    """As a page of the documentation (docs/methods.md)."""
+
+
+@dataclass(frozen=True)
 class Run:
     """Run an experiment by name and print its tables; figures and arrays go to a folder."""
 
@@ -54,7 +62,7 @@ class Train:
     """Least time between two checkpoints."""
 
 
-COMMANDS = {"list": List, "run": Run, "report": Report, "train": Train}
+COMMANDS = {"list": List, "methods": Methods, "run": Run, "report": Report, "train": Train}
 
 
 def main(arguments: list[str] | None = None) -> int:

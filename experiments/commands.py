@@ -4,20 +4,25 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import cli, plotting
+from experiments import cli, methods, plotting
 from experiments.catalogue import EXPERIMENTS
-from experiments.config import RunConfig
+from experiments.config import SAMPLERS, RunConfig
 from experiments.experiment import Options, read_record, run
+from experiments.grammar import Parameter, lookup
+from experiments.losses import LOSSES
+from experiments.procedures import PROCEDURES
 from experiments.results import align, load_result
-from experiments.schemes import LOSSES, SCHEMES, lookup
+from experiments.schemes import SCHEMES
 from experiments.training import Result, load_source, train
 
 
-def execute(command: cli.List | cli.Run | cli.Report | cli.Train) -> None:
+def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) -> None:
     """Does what the command says."""
     match command:
         case cli.List():
             print(catalogue())
+        case cli.Methods():
+            print(methods.as_markdown() if command.markdown else methods.as_text())
         case cli.Run():
             experiment = lookup(command.name, EXPERIMENTS, "experiment")
             folder = command.out or Path("runs") / f"{command.name}-{command.preset}"
@@ -37,20 +42,31 @@ def catalogue() -> str:
     for name, experiment in EXPERIMENTS.items():
         experiments.append([name, "", experiment.summary])
         experiments += [["", preset, text] for preset, text in experiment.presets.items()]
-    schemes = [["weighting", "values (default)", "what it does", "source"]]
+    schemes = [["weighting", "values (default)", "what it does"]]
     for name, scheme in SCHEMES.items():
-        values = ", ".join(f"{p.name} ({p.default:g})" for p in scheme.parameters)
         clean = "; needs a clean set" if scheme.needs_clean else ""
-        schemes.append([name, values, scheme.summary + clean, scheme.source])
+        summary = methods.find(name, ("scheme", "part")).summary
+        schemes.append([name, _values(scheme.parameters), summary + clean])
+    losses = [["loss", "values (default)", "what it does"]]
+    for name, loss in LOSSES.items():
+        two = "" if loss.is_multiclass else "; for two classes"
+        summary = methods.find(name, ("loss",)).summary
+        losses.append([name, _values(loss.parameters), summary + two])
     others = [
         ["kind", "names"],
         ["dataset", "digits, separable, overlapping, moons, mnist, cifar10, ..., tfds:NAME"],
         ["noise", "none, uniform:RATE, background:RATE[:CLASS], pairwise:RATE"],
         ["imbalance", "none, long_tail:RATIO, step:RATIO, 4v9:SHARE"],
         ["model", "linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5, ren2018_net"],
-        ["loss", ", ".join(LOSSES)],
+        ["procedure", ", ".join(PROCEDURES)],
+        ["sampler", ", ".join(SAMPLERS)],
     ]
-    return "\n\n".join(map(align, (experiments, schemes, others)))
+    tables = (experiments, schemes, losses, others)
+    return "\n\n".join(align(table, numbers=False) for table in tables)
+
+
+def _values(parameters: tuple[Parameter, ...]) -> str:
+    return ", ".join(f"{p.name} ({p.default:g})" for p in parameters)
 
 
 def report(folder: Path) -> str:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from experiments.data import TaskConfig
+from experiments.losses import LossSpec, parse_loss
 from experiments.models import make_model
-from experiments.schemes import SchemeSpec, parse_loss, parse_scheme
+from experiments.procedures import PROCEDURES
+from experiments.schemes import SchemeSpec, parse_scheme
 
 SAMPLERS = ("shuffled", "class_balanced")
 
@@ -19,9 +21,11 @@ class RunConfig:
     model: str = "mlp"
     """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5 or ren2018_net."""
     loss: str = "cross_entropy"
-    """cross_entropy, focal[:GAMMA[:ALPHA]]; for two classes also logistic or exponential."""
+    """NAME[:VALUE...], e.g. focal:2; for two classes also logistic or exponential (see `list`)."""
     weighting: str = "uniform"
     """NAME[:VALUE...], several joined by + to a chain, e.g. low:0.1 or lookahead+clip:0:5."""
+    procedure: str = "plain"
+    """plain, noise_layer or noise_layer_confusion (S-model), or co_teaching (two networks)."""
     sampler: str = "shuffled"
     """shuffled, or class_balanced (RESAMPLE)."""
     learning_rate: float = 0.03
@@ -38,6 +42,10 @@ class RunConfig:
     """Clean examples per step, at most all of them; for schemes that use a clean set."""
     num_steps: int = 1000
     """Training steps."""
+    reference_steps: int = 300
+    """Steps of the networks trained beforehand, for methods that start from one."""
+    reference_learning_rate: float = 0.01
+    """Learning rate of the networks trained beforehand."""
     fine_tune_steps: int = 0
     """Further steps, unweighted, on the clean set alone."""
     fine_tune_learning_rate: float | None = None
@@ -48,21 +56,23 @@ class RunConfig:
     """Number of seeds, 0, 1, ...; a seed sets data, corruption, initialization and batches."""
 
     def __post_init__(self):
-        self.scheme  # noqa: B018  the parsers refuse what they do not know
+        parse_scheme(self.weighting)
         parse_loss(self.loss)
         make_model(self.model, 2)
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {SAMPLERS}, got {self.sampler!r}")
+        for name, choices in (("sampler", SAMPLERS), ("procedure", PROCEDURES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         for name, low, high in (
             ("learning_rate", 0.0, float("inf")),
             ("weight_decay", 0.0, float("inf")),
             ("momentum", 0.0, 1.0),
+            ("reference_learning_rate", 0.0, float("inf")),
             ("fine_tune_learning_rate", 0.0, float("inf")),
         ):
             value = getattr(self, name)
             if value is not None and not (low <= value < high):
                 raise ValueError(f"{name} must lie in [{low:g}, {high:g}), got {value}")
-        for name in ("batch_size", "clean_batch_size", "num_evals", "seeds"):
+        for name in ("batch_size", "clean_batch_size", "num_evals", "seeds", "reference_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("num_steps", "fine_tune_steps"):
@@ -84,9 +94,19 @@ class RunConfig:
         """The parsed weighting."""
         return parse_scheme(self.weighting)
 
+    @property
+    def loss_spec(self) -> LossSpec:
+        """The parsed loss."""
+        return parse_loss(self.loss)
+
+    @property
+    def references(self) -> set[str]:
+        """What must be known before training, see `context.REFERENCES`."""
+        return self.scheme.references | set(self.loss_spec.entry.references)
+
 
 # What may differ between configurations that are trained together, in one compiled program.
-TRACED = ("learning_rate", "weight_decay", "fine_tune_learning_rate", "weighting")
+TRACED = ("learning_rate", "weight_decay", "fine_tune_learning_rate", "weighting", "loss")
 
 
 def check_one_program(configs: Sequence[RunConfig]) -> None:
@@ -102,8 +122,13 @@ def check_one_program(configs: Sequence[RunConfig]) -> None:
                     f"configurations that train together may differ in {', '.join(TRACED)} only; "
                     f"these differ in {name}"
                 )
-        if config.scheme[:2] != first.scheme[:2]:
-            raise ValueError(
-                "configurations that train together need one scheme with different values; got "
-                f"{first.weighting!r} and {config.weighting!r}"
-            )
+        for what, mine, other in (
+            ("scheme", config.scheme, first.scheme),
+            ("loss", config.loss_spec, first.loss_spec),
+        ):
+            if mine.parsed[:2] != other.parsed[:2]:
+                raise ValueError(
+                    f"configurations that train together need one {what} with different values; "
+                    f"got {first.weighting!r} with {first.loss!r}, and {config.weighting!r} with "
+                    f"{config.loss!r}"
+                )

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from experiments.models import Model
-from experiments.schemes import parse_loss
-from weighting import TrainState, metrics
+from weighting import losses, metrics
 from weighting.train_step import ModelOutput
 
 MEASURES = {
@@ -19,19 +19,21 @@ MEASURES = {
 AT_THE_END = ("mean_auc",)  # it sorts: measured when training or fine-tuning ends, not on the way
 _BATCH = 1000
 
+Network = tuple[Any, Any]  # parameters and model state, with leading axes [H, S]
+
 
 @functools.cache  # so that runs that differ in their weighting share the compiled functions
 def make_evaluate(
-    model: Model, loss: str, num_classes: int
-) -> Callable[[TrainState, Array, Array, tuple[str, ...]], dict[str, Array]]:
-    """Measures of a network under a loss, both given by value.
+    model: Model, num_classes: int
+) -> Callable[[Network, Array, Array, tuple[str, ...]], dict[str, Array]]:
+    """Measures of networks given by value.
 
-    Returns (states [H, S], inputs [S, N, ...], labels [S, N], names) -> measures [H, S]: those
+    Returns (networks [H, S], inputs [S, N, ...], labels [S, N], names) -> measures [H, S]: those
     that are named, and `confusion` [H, S, C, C] with rows true. Batch norm uses running statistics.
-    All are NaN where a logit is not finite: the network has diverged.
+    `loss` is cross-entropy (logistic for a single score) whatever the training loss, so that
+    methods compare. All are NaN where a logit is not finite: the network has diverged.
     """
-
-    loss_fn = parse_loss(loss)
+    loss_fn = losses.logistic if model.num_outputs == 1 else losses.cross_entropy
 
     def logits_of(params, model_state, inputs) -> Array:
         output, _ = model.apply(params, model_state, inputs, train=False)
@@ -62,20 +64,20 @@ def make_evaluate(
 
     measure_some = jax.jit(measure_all, static_argnums=2)  # what is not asked for is not computed
 
-    def all_logits(states: TrainState, inputs: Array) -> Array:
+    def all_logits(networks: Network, inputs: Array) -> Array:
         if not model.has_convolutions:
-            return over_runs(states.params, states.model_state, inputs)
-        num_configs, num_seeds = states.step.shape
+            return over_runs(*networks, inputs)
+        num_configs, num_seeds = jax.tree.leaves(networks)[0].shape[:2]
         rows = []
         for h in range(num_configs):
             for s in range(num_seeds):
-                own = jax.tree.map(lambda x, i=(h, s): x[i], (states.params, states.model_state))
+                own = jax.tree.map(lambda x, i=(h, s): x[i], networks)
                 starts = range(0, inputs.shape[1], _BATCH)
                 parts = [one_run(*own, inputs[s, a : a + _BATCH]) for a in starts]
                 rows.append(jnp.concatenate(parts))
         return jnp.stack(rows).reshape(num_configs, num_seeds, *rows[0].shape)
 
-    def evaluate(states: TrainState, inputs: Array, labels: Array, names: tuple[str, ...]):
-        return measure_some(all_logits(states, inputs), labels, names)
+    def evaluate(networks: Network, inputs: Array, labels: Array, names: tuple[str, ...]):
+        return measure_some(all_logits(networks, inputs), labels, names)
 
     return evaluate

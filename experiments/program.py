@@ -6,6 +6,7 @@ with convolutions on CPU go run by run and step by step: XLA's CPU backend is ma
 convolutions inside a loop, and slow on vmapped ones. On a GPU they scan as well.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,10 +17,13 @@ import optax
 from jax import Array
 
 from experiments.config import RunConfig
+from experiments.context import Context
 from experiments.data import Task
+from experiments.losses import LossSpec
 from experiments.models import Model
-from experiments.schemes import Context, parse_loss
-from weighting import Batch, StepMetrics, TrainState, Weighting, init_train_state, make_train_step
+from experiments.procedures import make_procedure
+from experiments.schemes import SchemeSpec
+from weighting import Batch, StepMetrics, TrainState, Weighting
 from weighting import uniform as uniform_weighting
 
 PyTree = Any
@@ -32,6 +36,7 @@ class Hyperparameters(NamedTuple):
     weight_decay: Array
     fine_tune_learning_rate: Array
     scheme: Array  # [H, K] values of the weighting scheme
+    loss: Array  # [H, L] values of the loss
 
 
 def stack_hyperparameters(configs: Sequence[RunConfig]) -> Hyperparameters:
@@ -44,6 +49,7 @@ def stack_hyperparameters(configs: Sequence[RunConfig]) -> Hyperparameters:
         weight_decay=jnp.asarray([c.weight_decay for c in configs], jnp.float32),
         fine_tune_learning_rate=jnp.asarray(tuned, jnp.float32),
         scheme=jnp.asarray([c.scheme.values for c in configs], jnp.float32),
+        loss=jnp.asarray([c.loss_spec.parsed.values for c in configs], jnp.float32),
     )
 
 
@@ -55,10 +61,11 @@ class SeedData(NamedTuple):
     clean_inputs: Array  # [m, ...]
     clean_labels: Array  # [m]
     class_counts: Array  # [C]
+    references: dict[str, Array]  # what was found out before training, see `context.REFERENCES`
 
 
 def seed_data(tasks: Sequence[Task]) -> SeedData:
-    """Puts the training and clean sets of all seeds on the device, once."""
+    """Puts the training and clean sets of all seeds on the device, once; no references yet."""
 
     def stack(pick: Callable[[Task], np.ndarray]) -> Array:
         return jnp.asarray(np.stack([pick(task) for task in tasks]))
@@ -69,6 +76,7 @@ def seed_data(tasks: Sequence[Task]) -> SeedData:
         clean_inputs=stack(lambda t: t.clean.inputs),
         clean_labels=stack(lambda t: t.clean.labels),
         class_counts=stack(lambda t: np.bincount(t.train.labels, minlength=t.num_classes)),
+        references={},
     )
 
 
@@ -94,44 +102,83 @@ class Program(NamedTuple):
     init: Callable[[Hyperparameters, SeedData], TrainState]
     advance: Callable[..., tuple[TrainState, WeightSums, Progress]]
     fine_tune: Callable[..., tuple[TrainState, WeightSums, Progress]]
+    network: Callable[[TrainState], tuple[PyTree, PyTree]]  # parameters and model state, [H, S]
 
 
-def make_program(config: RunConfig, model: Model, num_train: int) -> Program:
-    """Builds the functions that train the configuration, and those that differ in numbers only."""
-    loss_fn = parse_loss(config.loss)
-    by_step = model.has_convolutions and jax.default_backend() == "cpu"
+class _Key(NamedTuple):
+    """All that decides what is compiled; numbers that vary between runs are left out."""
 
-    def scheme(hyper: Hyperparameters, counts: Array) -> Weighting:
-        context = Context(counts, num_train, num_train / config.batch_size)
-        values = [hyper.scheme[i] for i in range(hyper.scheme.shape[0])]
-        return config.scheme.build(context, values)
+    scheme: SchemeSpec
+    loss: LossSpec
+    procedure: str
+    momentum: float
+    nesterov: bool
+    batch_size: int
+    num_train: int
+    num_steps: int
+    input_size: int
 
-    def optimizer(learning_rate: Array, weight_decay: Array) -> optax.GradientTransformation:
-        momentum = config.momentum or None
-        return optax.chain(
-            optax.add_decayed_weights(weight_decay),
-            optax.sgd(learning_rate, momentum=momentum, nesterov=config.nesterov),
+
+def make_program(config: RunConfig, model: Model, task: Task) -> Program:
+    """The functions that train the configuration, and those that differ in numbers only.
+
+    Equal settings get the same functions again, so that nothing is compiled twice.
+    """
+    inputs = task.train.inputs
+    key = _Key(
+        scheme=SchemeSpec(config.scheme.parsed._replace(values=())),
+        loss=LossSpec(config.loss_spec.parsed._replace(values=())),
+        procedure=config.procedure,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        batch_size=config.batch_size,
+        num_train=len(inputs),
+        num_steps=config.num_steps,
+        input_size=int(np.prod(inputs.shape[1:])),
+    )
+    return _program(key, model)
+
+
+@functools.lru_cache(maxsize=256)
+def _program(key: _Key, model: Model) -> Program:
+    procedure = make_procedure(key.procedure, model)
+
+    def context(data: SeedData, indices: Array | None = None) -> Context:
+        return Context(
+            data.class_counts,
+            key.num_train,
+            key.num_steps,
+            key.num_train / key.batch_size,
+            key.input_size,
+            data.references,
+            indices,
         )
 
+    def scheme(hyper: Hyperparameters, data: SeedData) -> Weighting:
+        return key.scheme.build(context(data), list(hyper.scheme))
+
+    def optimizer(learning_rate: Array, weight_decay: Array) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay),
+            optax.sgd(learning_rate, momentum=key.momentum or None, nesterov=key.nesterov),
+        )
+
+    def init_one(hyper: Hyperparameters, data: SeedData, seed: Array) -> TrainState:
+        network_key, run_key = jax.random.split(jax.random.key(seed))
+        return procedure.init(
+            network_key,
+            run_key,
+            data.inputs[:1],
+            data.references,
+            scheme(hyper, data),
+            optimizer(hyper.learning_rate, hyper.weight_decay),
+        )
+
+    @jax.jit
     def init(hyper: Hyperparameters, data: SeedData) -> TrainState:
-        seeds = jnp.arange(data.labels.shape[0])
-        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
-        networks = jax.vmap(model.init)(keys[:, 0], data.inputs[:, :1])
-
-        def init_one(hyper: Hyperparameters, counts: Array, key: Array, network: PyTree):
-            params, model_state = network
-            return init_train_state(
-                key,
-                params,
-                scheme(hyper, counts),
-                optimizer(hyper.learning_rate, hyper.weight_decay),
-                model_state=model_state,
-            )
-
-        # Not compiled: a few small operations, once. The networks are the same in every run.
-        over_seeds = jax.vmap(init_one, (None, 0, 0, 0))
-        over_runs = jax.vmap(over_seeds, (0, None, None, None))
-        return over_runs(hyper, data.class_counts, keys[:, 1], networks)
+        over_seeds = jax.vmap(init_one, (None, 0, 0))
+        over_runs = jax.vmap(over_seeds, (0, None, None))
+        return over_runs(hyper, data, jnp.arange(data.labels.shape[0]))
 
     def step(state, sums, indices, clean_indices, data: SeedData, hyper: Hyperparameters):
         clean = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])
@@ -139,12 +186,11 @@ def make_program(config: RunConfig, model: Model, num_train: int) -> Program:
             data.inputs[indices],
             data.labels[indices],
             indices=indices,
-            clean=clean if config.scheme.needs_clean else None,
+            clean=clean if key.scheme.needs_clean else None,
         )
-        train_step = make_train_step(
-            model.apply,
-            loss_fn,
-            scheme(hyper, data.class_counts),
+        train_step = procedure.make_step(
+            key.loss.build(context(data, indices), list(hyper.loss)),
+            scheme(hyper, data),
             optimizer(hyper.learning_rate, hyper.weight_decay),
         )
         state, metrics = train_step(state, batch)
@@ -156,9 +202,8 @@ def make_program(config: RunConfig, model: Model, num_train: int) -> Program:
     def fine_tune_step(state, sums, indices, clean_indices, data, hyper):
         """Plain ERM on the clean set; the scheme's state waits."""
         del indices
-        train_step = make_train_step(
-            model.apply,
-            loss_fn,
+        train_step = procedure.make_step(
+            key.loss.build(context(data, clean_indices), list(hyper.loss)),
             uniform_weighting(),
             optimizer(hyper.fine_tune_learning_rate, hyper.weight_decay),
         )
@@ -167,8 +212,11 @@ def make_program(config: RunConfig, model: Model, num_train: int) -> Program:
         new_state = new_state._replace(weighting_state=state.weighting_state)
         return new_state, sums, _progress(metrics)
 
+    by_step = model.has_convolutions and jax.default_backend() == "cpu"
     drive = _by_step if by_step else _by_scan
-    return Program(init, drive(step, num_train), drive(fine_tune_step, num_train))
+    return Program(
+        init, drive(step, key.num_train), drive(fine_tune_step, key.num_train), procedure.network
+    )
 
 
 def _progress(metrics: StepMetrics) -> Progress:

@@ -109,13 +109,17 @@ def format_table(title: str, measure: str, rows: Sequence[Row]) -> str:
     return f"{title}\n{align([header, *body])}"
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Columns padded to equal width, the first line a header; numbers to the right."""
+def align(lines: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """Columns padded to equal width, the first line a header.
+
+    The first and the last column stand to the left; those between, which hold `numbers`, to the
+    right.
+    """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = []
     for i, line in enumerate(lines):
         cells = [
-            cell.ljust(width) if j in (0, len(widths) - 1) else cell.rjust(width)
+            cell.rjust(width) if numbers and 0 < j < len(widths) - 1 else cell.ljust(width)
             for j, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         text.append("  ".join(cells).rstrip())

@@ -19,9 +19,9 @@ from experiments.data import Source, Task, describe, load, make_task
 from experiments.evaluation import AT_THE_END, MEASURES, make_evaluate
 from experiments.files import write_arrays, write_json_lines
 from experiments.models import Model, make_model
+from experiments.procedures import procedure_model
 from experiments.program import make_program, seed_data, stack_hyperparameters
 from experiments.run_folder import check_folder, claim_folder, describe_run
-from experiments.schemes import is_multiclass
 from experiments.streams import Stream, class_balanced, shuffled
 from weighting.metrics import corruption_auc
 
@@ -65,7 +65,7 @@ def _cached_model(name: str, num_outputs: int) -> Model:
 
 def build_model(config: RunConfig, num_classes: int) -> Model:
     """The configuration's network, with as many outputs as the loss wants."""
-    if is_multiclass(config.loss):
+    if config.loss_spec.entry.is_multiclass:
         return _cached_model(config.model, num_classes)
     if num_classes != 2:
         raise ValueError(f"loss {config.loss!r} is for two classes; this task has {num_classes}")
@@ -164,8 +164,8 @@ class _Run:
         self.hyper, self.data = stack_hyperparameters(configs), seed_data(tasks)
         model = build_model(config, task.num_classes)
         num_train = len(task.train.labels)
-        self.program = make_program(config, model, num_train)
-        self.evaluate = make_evaluate(model, config.loss, task.num_classes)
+        self.program = make_program(config, model, task)
+        self.evaluate = make_evaluate(procedure_model(config.procedure, model), task.num_classes)
         self.streams = [_stream(config, task, seed) for seed, task in enumerate(tasks)]
         self.clean_streams = [_clean_stream(config, task, seed) for seed, task in enumerate(tasks)]
         self.held_out = {
@@ -273,7 +273,7 @@ class _Run:
             if labels.shape[1] == 0:
                 continue
             names = tuple(m for m in MEASURES[split] if ends or m not in AT_THE_END)
-            measures = self.evaluate(self.state, inputs, labels, names)
+            measures = self.evaluate(self.program.network(self.state), inputs, labels, names)
             for name in names:
                 history[f"{split}_{name}"][:, :, chunk] = np.asarray(measures[name])
             if split == "test":
