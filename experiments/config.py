@@ -59,7 +59,7 @@ class RunConfig:
         parse_scheme(self.weighting)
         parse_loss(self.loss)
         make_model(self.model, 2)
-        for name, choices in (("sampler", SAMPLERS), ("procedure", PROCEDURES)):
+        for name, choices in (("sampler", SAMPLERS), ("procedure", tuple(PROCEDURES))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         for name, low, high in (
@@ -102,7 +102,8 @@ class RunConfig:
     @property
     def references(self) -> set[str]:
         """What must be known before training, see `context.REFERENCES`."""
-        return self.scheme.references | set(self.loss_spec.entry.references)
+        names = self.scheme.references | set(self.loss_spec.entry.references)
+        return names | ({"confusion"} if self.procedure == "noise_layer_confusion" else set())
 
 
 # What may differ between configurations that are trained together, in one compiled program.

@@ -20,14 +20,8 @@ from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
 from experiments.files import write_json
-from experiments.results import (
-    Row,
-    choose,
-    describe_choice,
-    format_table,
-    load_result,
-    rows_as_json,
-)
+from experiments.method_rows import last_evaluation, method_rows
+from experiments.results import Row, choose, format_table, load_result, rows_as_json
 from experiments.training import Result, load_source
 
 _RATES = (0.003, 0.01, 0.03)
@@ -110,43 +104,12 @@ def _arms(preset: str) -> Arms:
 
 
 def _rows(problem: Problem, results: dict[str, Result]) -> list[Row]:
-    """One row a method; a baseline gives three: as trained, stopped early, and fine-tuned."""
-    rows = []
-    for method, result in results.items():
-        config = result.configs[0]
-        trained = config.num_evals - 1 if config.num_steps else -1
-        h = choose(result, problem.measure, trained)
-        rows.append(_row(problem, result, method, h, [trained] * config.seeds))
-        if method in _BASELINES:
-            scores = result.history[f"validation_{problem.measure}"][h, :, : trained + 1]
-            best = np.argmax(np.nan_to_num(scores), axis=1)
-            rows.append(_row(problem, result, f"{method} + early stopping", h, best))
-            h = choose(result, problem.measure)
-            tuned = [-1] * config.seeds
-            rows.append(_row(problem, result, f"{method} + fine-tuning", h, tuned))
+    rows = [
+        row
+        for method, result in results.items()
+        for row in method_rows(method, result, problem.measure, is_baseline=method in _BASELINES)
+    ]
     return sorted(rows, key=lambda row: row.mean)
-
-
-def _row(
-    problem: Problem, result: Result, name: str, h: int, evaluations: Sequence[int] | np.ndarray
-) -> Row:
-    config, history = result.configs[h], result.history
-    values = history[f"test_{problem.measure}"][h]
-    errors = [100 * (1 - float(values[s, e])) for s, e in enumerate(evaluations)]
-    aucs = history["corruption_auc"][h]
-    auc = float(np.nanmean(aucs)) if np.any(np.isfinite(aucs)) else None
-    steps = config.num_steps
-    if "fine-tuning" in name or not config.num_steps:
-        steps += config.fine_tune_steps
-    if "fine-tuning" not in name and config.num_steps:
-        config = replace(config, fine_tune_steps=0)
-    return Row(
-        name,
-        tuple(errors),
-        describe_choice(config),
-        result.seconds_per_step * steps / (len(result.configs) * config.seeds),
-        {"noise AUC": auc},
-    )
 
 
 def _verdict(rows: Sequence[Row]) -> str:
@@ -168,7 +131,7 @@ def _present(folder: Path, preset: str) -> str:
         rows = _rows(problem, results)
         summary[name] = rows_as_json(rows)
         texts.append(format_table(problem.title, problem.heading, rows) + "\n" + _verdict(rows))
-        runs = {m: (r, choose(r, problem.measure, _last_step(r))) for m, r in results.items()}
+        runs = {m: (r, choose(r, problem.measure, last_evaluation(r))) for m, r in results.items()}
         _figures(folder, name, problem, runs)
     write_json(folder / "summary.json", summary)
     figures = "\n".join(f"  {path}" for path in sorted(folder.glob("*.png")))
@@ -203,11 +166,6 @@ def _figures(
         plotting.save(
             plotting.weights_by_class(classes, title=title), folder / f"{name}_weights.png"
         )
-
-
-def _last_step(result: Result) -> int:
-    config = result.configs[0]
-    return config.num_evals - 1 if config.num_steps else -1
 
 
 EXPERIMENT = Experiment(

@@ -20,8 +20,10 @@ class Experiment(NamedTuple):
     name: str
     summary: str
     presets: Mapping[str, str]  # name -> what it runs and about how long it takes
-    arms: Callable[[str], Arms]  # preset -> arms
     present: Callable[[Path, str], str]  # (folder, preset) -> tables; also writes figures there
+    arms: Callable[[str], Arms] = lambda preset: {}  # preset -> arms
+    # Work of another kind, into the folder; what an interrupted run left there must be kept.
+    compute: Callable[["Options"], None] = lambda options: None
 
 
 class Options(NamedTuple):
@@ -60,6 +62,7 @@ def run(experiment: Experiment, options: Options) -> str:
             stop_on_nonfinite=len(configs) == 1,
             label=f"[{i}/{len(arms)}] {name}",
         )
+    experiment.compute(options)
     return experiment.present(options.folder, options.preset)
 
 

@@ -277,6 +277,25 @@ def error_bars(
     return figure
 
 
+def correlation_matrix(correlations: np.ndarray, names: Sequence[str], *, title: str) -> Figure:
+    """A matrix [M, M] in [-1, 1] as colours and numbers (in hundredths)."""
+    size = 2.2 + 0.36 * len(names)
+    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(correlations, cmap="RdBu_r", vmin=-1, vmax=1)
+    for (row, column), value in np.ndenumerate(correlations):
+        if np.isfinite(value):
+            color = "white" if abs(value) > 0.6 else "#333333"
+            text = f"{100 * value:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=color)
+    axes.set_xticks(range(len(names)), labels=names, rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), labels=names)
+    axes.tick_params(length=0, labelsize=8)
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
+    figure.colorbar(image, ax=axes, shrink=0.6, label="Spearman's rank correlation")
+    return figure
+
+
 def _color(method: str) -> str:
     """The colour of a method by the first part of its name: that of `low:0.1` is that of `low`."""
     base = re.split(r"[+:(,]", method)[0].strip().lower().replace(" ", "_").replace("-", "_")

@@ -21,6 +21,7 @@ from experiments.files import write_arrays, write_json_lines
 from experiments.models import Model, make_model
 from experiments.procedures import procedure_model
 from experiments.program import make_program, seed_data, stack_hyperparameters
+from experiments.references import find_references
 from experiments.run_folder import check_folder, claim_folder, describe_run
 from experiments.streams import Stream, class_balanced, shuffled
 from weighting.metrics import corruption_auc
@@ -164,6 +165,9 @@ class _Run:
         self.hyper, self.data = stack_hyperparameters(configs), seed_data(tasks)
         model = build_model(config, task.num_classes)
         num_train = len(task.train.labels)
+        if config.references:
+            found = find_references(config, tasks, self.data, model)
+            self.data = self.data._replace(references=found)
         self.program = make_program(config, model, task)
         self.evaluate = make_evaluate(procedure_model(config.procedure, model), task.num_classes)
         self.streams = [_stream(config, task, seed) for seed, task in enumerate(tasks)]
