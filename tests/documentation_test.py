@@ -1,5 +1,6 @@
 """The examples in the README and in docstrings run and print what they say."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -12,7 +13,7 @@ import weighting
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-MODULES = [f"weighting.{m.name}" for m in pkgutil.iter_modules(weighting.__path__)]
+MODULES = [m.name for m in pkgutil.walk_packages(weighting.__path__, "weighting.")]
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
@@ -28,12 +29,23 @@ def test_docstring_examples(name):
 
 def test_the_library_imports_jax_jaxopt_and_optax_only():
     allowed = {"jax", "jaxopt", "optax", "numpy", "weighting"}
-    standard = {"math", "typing", "collections", "warnings"}
-    for path in (ROOT / "weighting").glob("*.py"):
-        imported = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
-        assert set(imported) <= allowed | standard, path
+    standard = {"collections", "functools", "math", "typing", "warnings"}
+    for path in (ROOT / "weighting").rglob("*.py"):
+        assert imported_by(path) <= allowed | standard, path
 
 
-def test_public_names_exist_and_are_documented():
-    for name in weighting.__all__:
-        assert getattr(weighting, name).__doc__, name
+def imported_by(path):
+    """The top-level packages that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "a relative import")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("module", [weighting, weighting.losses], ids=lambda m: m.__name__)
+def test_public_names_exist_and_are_documented(module):
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, name

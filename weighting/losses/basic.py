@@ -1,7 +1,7 @@
-"""Per-example losses: (logits, labels) -> [B], never reduced, hyperparameters by keyword.
+"""Cross-entropy, focal, logistic and exponential losses, and the margins behind them.
 
-Labels are integer classes. Binary losses of a single score take logits [B] or [B, 1] and labels in
-{0, 1}; the papers' labels {-1, +1} are `2 * labels - 1`.
+Binary losses of a single score take logits [B] or [B, 1] and labels in {0, 1}; the papers' labels
+{-1, +1} are `2 * labels - 1`.
 """
 
 import jax
@@ -10,11 +10,12 @@ import optax
 from jax import Array
 
 from weighting._checks import check_range
+from weighting.losses._shapes import check_classes
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
     r"""Softmax cross-entropy :math:`\log\sum_c e^{z_c} - z_y`; logits [B, C], labels [B] -> [B]."""
-    _check_classes(logits, labels)
+    check_classes(logits, labels)
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -70,11 +71,16 @@ def binary_margins(logits: Array, labels: Array) -> Array:
     return (2 * labels - 1).astype(logits.dtype) * logits
 
 
-def _check_classes(logits: Array, labels: Array) -> None:
-    if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            "cross-entropy needs logits [B, C] with C >= 2 and integer labels [B]; got logits "
-            f"{logits.shape} and labels {labels.shape}. For one score per example use `logistic`."
-        )
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers (class numbers), got {labels.dtype}")
+def soft_margins(logits: Array, labels: Array) -> Array:
+    r"""The log-odds of the label, :math:`u = z_y - \log\sum_{c \ne y} e^{z_c}`; [B].
+
+    Cross-entropy is the logistic loss of it, log(1 + e^-u), so that a loss of a margin has a
+    multi-class form. For two classes u is the difference of the scores; for a single score it is
+    `binary_margins`. It lies below the hard margin (to the runner-up) by at most log(C - 1).
+    """
+    if logits.ndim != 2 or logits.shape[1] == 1:
+        return binary_margins(logits, labels)
+    check_classes(logits, labels)
+    is_label = jnp.arange(logits.shape[1])[None, :] == labels[:, None]
+    others = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=1)
+    return jnp.sum(jnp.where(is_label, logits, 0), axis=1) - others
