@@ -7,6 +7,7 @@ from jax import Array
 
 from weighting._checks import check_range
 from weighting._parts import descending_rank, finish, read_labels, read_logits
+from weighting._running import whole_count
 from weighting.base import Signals, Weighting, stateless
 from weighting.losses import log_label_probabilities
 
@@ -116,6 +117,37 @@ def top_losses(fraction: float | Array, *, normalize: bool = True) -> Weighting:
         valid = signals.valid > 0
         kept = jnp.maximum(jnp.ceil(fraction * jnp.sum(valid)), 1)
         chosen = valid & (descending_rank(signals.losses, valid) < kept)
+        return finish(weights * chosen.astype(signals.losses.dtype), signals, normalize)
+
+    return stateless(update)
+
+
+def small_losses(keep_fraction: float | Array, *, normalize: bool = True) -> Weighting:
+    """Keeps the given fraction of the batch with the lowest losses: small-loss selection.
+
+    Networks fit clean labels first, so small losses are likelier to be clean. Keeping less as
+    training goes on is a schedule: `scheduled(small_losses, keep_fraction=co_teaching_rate(...))`;
+    the truncated loss drops a growing fraction `1 - keep_fraction` in the same way.
+
+    Args:
+      keep_fraction: in (0, 1]; rounded up to whole examples (published codes round down), ties by
+        position; one is uniform.
+      normalize: to mean one over the batch; False gives the native zeros and ones.
+
+    Returns:
+      A `Weighting`. Reads: losses. State: none. Cost: O(B log B).
+
+    References:
+      Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy
+      Labels", NeurIPS 2018, arXiv:1804.06872, Algorithm 1 (with one network here); T-CE in Wang et
+      al., "Denoising Implicit Feedback for Recommendation", WSDM 2021, arXiv:2006.04153.
+    """
+    check_range("keep_fraction", keep_fraction, low=0.0, high=1.0, low_open=True)
+
+    def update(weights: Array, signals: Signals, **extra: Any) -> Array:
+        valid = signals.valid > 0
+        kept = whole_count(keep_fraction, jnp.sum(valid))
+        chosen = valid & (descending_rank(-signals.losses, valid) < kept)
         return finish(weights * chosen.astype(signals.losses.dtype), signals, normalize)
 
     return stateless(update)
