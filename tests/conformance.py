@@ -15,6 +15,12 @@ from weighting import Signals, linearize_losses, losses
 BATCH, CLASSES, NUM_EXAMPLES, INPUTS = 12, 3, 40, 4
 COUNTS = np.array([20, 15, 5])
 SGD = optax.sgd(0.1)
+VALUES = np.array([1.0, 2.0, 5.0])
+TRANSITION = np.array([[1.0, 0.0, 0.0], [0.4, 0.6, 0.0], [0.1, 0.2, 0.7]])
+PRIORS = np.array([0.5, 0.3, 0.2])
+GROUPS = np.arange(NUM_EXAMPLES) % 2
+DIFFICULTY = np.random.default_rng(0).permutation(NUM_EXAMPLES) / 7
+PROPENSITIES = np.linspace(0.1, 1.0, NUM_EXAMPLES)
 
 
 class Row(NamedTuple):
@@ -67,6 +73,89 @@ SCHEMES = {
     "lookahead_unrolled": Row(
         lambda: weighting.lookahead_reweight(mode="unrolled", optimizer=SGD, num_steps=2)
     ),
+    "class_weights": Row(
+        lambda: weighting.class_weights(VALUES, COUNTS),
+        mean_one=False,
+        native=lambda: weighting.class_weights(VALUES, COUNTS),
+        equal="same",
+    ),
+    "effective_number": Row(
+        lambda: weighting.effective_number(COUNTS, 0.9),
+        mean_one=False,
+        native=lambda: weighting.effective_number(COUNTS, 0.9),
+        equal="same",
+    ),
+    "generalized_reweight": Row(
+        lambda: weighting.generalized_reweight(COUNTS, 0.5),
+        mean_one=False,
+        native=lambda: weighting.generalized_reweight(COUNTS, 0.5),
+        equal="same",
+    ),
+    "oracle_noise": Row(
+        lambda: weighting.oracle_noise(TRANSITION, PRIORS),
+        native=lambda: weighting.oracle_noise(TRANSITION, PRIORS, normalize=False),
+    ),
+    "small_losses": Row(lambda: weighting.small_losses(0.6), copies="no", equal="no"),
+    "superloss": Row(lambda: weighting.superloss(1.0), reads=("losses",)),
+    "superloss_threshold": Row(
+        lambda: weighting.superloss(0.5, 1.0),
+        native=lambda: weighting.superloss(0.5, 1.0, normalize=False),
+        reads=("losses",),
+    ),
+    "gradient_harmonized": Row(lambda: weighting.gradient_harmonized(10)),
+    "curriculum": Row(
+        lambda: weighting.curriculum(DIFFICULTY, 20),
+        native=lambda: weighting.curriculum(DIFFICULTY, 20, normalize=False),
+    ),
+    "mentornet_curriculum": Row(lambda: weighting.mentornet_curriculum(0.6)),
+    "mentornet_ramp": Row(lambda: weighting.mentornet_curriculum(0.6, 2.0), reads=("losses",)),
+    "paced_self_paced": Row(lambda: weighting.paced_self_paced(2)),
+    "cvar": Row(lambda: weighting.cvar(0.3)),
+    "tilted": Row(lambda: weighting.tilted(1.0), reads=("losses",)),
+    "chi_square_dro": Row(lambda: weighting.chi_square_dro(0.5), reads=("losses",)),
+    "group_dro": Row(lambda: weighting.group_dro(CLASSES, 0.1), reads=("losses",)),
+    "group_dro_groups": Row(lambda: weighting.group_dro(2, 0.1, groups=GROUPS), reads=("losses",)),
+    "per_example": Row(
+        lambda: weighting.per_example(jnp.linspace(0.0, 3.0, NUM_EXAMPLES)),
+        mean_one=False,
+        native=lambda: weighting.per_example(jnp.linspace(0.0, 3.0, NUM_EXAMPLES)),
+        equal="same",
+    ),
+    "inverse_propensity": Row(
+        lambda: weighting.inverse_propensity(PROPENSITIES),
+        native=lambda: weighting.inverse_propensity(PROPENSITIES, normalize=False),
+    ),
+    "exponential_margin": Row(weighting.exponential_margin, reads=("logits",)),
+    "exponential_margin_bounded": Row(lambda: weighting.exponential_margin(3.0), reads=("logits",)),
+    "inverse_margin": Row(
+        weighting.inverse_margin,
+        native=lambda: weighting.inverse_margin(normalize=False),
+        reads=("logits",),
+    ),
+    "record_history": Row(
+        lambda: weighting.record_history(NUM_EXAMPLES),
+        native=lambda: weighting.record_history(NUM_EXAMPLES),
+    ),
+    "active_bias": Row(lambda: weighting.active_bias(NUM_EXAMPLES)),
+    "active_bias_threshold": Row(lambda: weighting.active_bias(NUM_EXAMPLES, form="threshold")),
+    "loss_rank_selection": Row(lambda: weighting.loss_rank_selection(NUM_EXAMPLES)),
+    "infobatch": Row(
+        lambda: weighting.infobatch(NUM_EXAMPLES, 100),
+        mean_one=False,
+        native=lambda: weighting.infobatch(NUM_EXAMPLES, 100),
+    ),
+    "importance_sampling": Row(
+        lambda: weighting.importance_sampling(4, threshold=-1.0),
+        mean_one=False,
+        copies="expectation",
+        equal="no",
+    ),
+    "importance_sampling_loss": Row(
+        lambda: weighting.importance_sampling(4, scores="loss", threshold=-1.0),
+        mean_one=False,
+        copies="expectation",
+        equal="no",
+    ),
     "normalize_mean": Row(weighting.normalize_mean),
     "clip": Row(lambda: weighting.clip(0.2, 3.0), native=lambda: weighting.clip(0.2, 3.0)),
     "temper": Row(lambda: chained(weighting.temper(0.5)), reads=("logits",)),
@@ -99,6 +188,25 @@ HYPERPARAMETERS = {
     "top_losses": (weighting.top_losses, 0.2, 0.9),
     "low": (weighting.low, 0.05, 2.0),
     "low_osqp": (lambda r: weighting.low(r, solver="osqp"), 0.5, 2.0),
+    "effective_number": (lambda b: weighting.effective_number(COUNTS, b), 0.0, 0.99),
+    "generalized_reweight": (lambda r: weighting.generalized_reweight(COUNTS, r), 0.0, 1.5),
+    "small_losses": (weighting.small_losses, 0.2, 0.9),
+    "superloss": (weighting.superloss, 0.25, 2.0),
+    "superloss_threshold": (lambda t: weighting.superloss(1.0, t), 0.5, 2.0),
+    "gradient_harmonized": (lambda d: weighting.gradient_harmonized(10, decay=d), 0.1, 0.9),
+    "curriculum": (lambda f: weighting.curriculum(DIFFICULTY, 20, f), 0.1, 0.9),
+    "mentornet_curriculum": (weighting.mentornet_curriculum, 0.2, 0.9),
+    "mentornet_ramp": (lambda r: weighting.mentornet_curriculum(0.5, r), 0.0, 2.0),
+    "paced_self_paced": (lambda q: weighting.paced_self_paced(1, 1.1, q), 0.2, 0.9),
+    "cvar": (weighting.cvar, 0.1, 0.7),
+    "tilted": (weighting.tilted, -1.0, 2.0),
+    "chi_square_dro": (weighting.chi_square_dro, 0.05, 2.0),
+    "group_dro": (lambda e: weighting.group_dro(CLASSES, e), 0.0, 2.0),
+    "exponential_margin": (weighting.exponential_margin, 1.5, 4.0),
+    "inverse_margin": (weighting.inverse_margin, 1.5, 4.0),
+    "loss_rank_selection": (lambda s: weighting.loss_rank_selection(NUM_EXAMPLES, s), 2.0, 100.0),
+    "importance_sampling": (lambda t: weighting.importance_sampling(4, threshold=t), -1.0, 5.0),
+    "inverse_propensity": (lambda f: weighting.inverse_propensity(PROPENSITIES, floor=f), 0.0, 0.9),
     "clip": (lambda high: chained(weighting.clip(0.0, high)), 0.5, 2.0),
     "temper": (lambda power: chained(weighting.temper(power)), 0.0, 2.0),
     "mix_with_uniform": (lambda f: chained(weighting.mix_with_uniform(f)), 0.1, 0.9),

@@ -11,7 +11,7 @@ import pytest
 from scipy import optimize, special
 
 import weighting
-from weighting import Signals, curriculum, loss_based
+from weighting import Signals, curricula, loss_based
 from weighting.gradient_harmonized import gradient_harmonized
 from weighting.superloss import lambert_w, superloss
 
@@ -240,23 +240,23 @@ def test_small_losses_counts_in_spite_of_rounding():
 
 
 def test_co_teaching_schedule_of_small_losses():
-    rate = curriculum.co_teaching_rate(0.4, 4)
+    rate = curricula.co_teaching_rate(0.4, 4)
     np.testing.assert_allclose([rate(t) for t in (0, 1, 2, 4, 9)], [1, 0.9, 0.8, 0.6, 0.6])
     scheme = weighting.scheduled(
         lambda keep_fraction: loss_based.small_losses(keep_fraction, normalize=False),
-        keep_fraction=curriculum.co_teaching_rate(0.5, 2),
+        keep_fraction=curricula.co_teaching_rate(0.5, 2),
     )
     kept = [weights.sum() for weights in run(scheme, [signals(np.arange(8.0))] * 4)]
     assert kept == [8, 6, 4, 4]
     with pytest.raises(ValueError, match="noise_rate must lie in"):
-        curriculum.co_teaching_rate(1.0, 4)
+        curricula.co_teaching_rate(1.0, 4)
 
 
 # --- curricula ------------------------------------------------------------------------------------
 
 
 def test_root_pace_by_hand():
-    pace = curriculum.root_pace(100, 0.2)
+    pace = curricula.root_pace(100, 0.2)
     # sqrt(0.04 + 0.96 t / 100)
     expected = [0.2, math.sqrt(0.28), math.sqrt(0.52), 1, 1]
     np.testing.assert_allclose([pace(t) for t in (0, 25, 50, 100, 1000)], expected, rtol=1e-6)
@@ -264,7 +264,7 @@ def test_root_pace_by_hand():
 
 def test_curriculum_admits_the_easiest_of_the_training_set():
     difficulty = np.array([5.0, 1.0, 3.0, 3.0, 2.0, 4.0, 0.0, 9.0])
-    scheme = curriculum.curriculum(difficulty, 4, initial_fraction=0.5, normalize=False)
+    scheme = curricula.curriculum(difficulty, 4, initial_fraction=0.5, normalize=False)
     batch = signals(np.zeros(8), indices=jnp.arange(8))
     steps = run(scheme, [batch] * 5)
     # fractions sqrt(0.25 + 0.75 t / 4) of 8 examples: 4, 5.3, 6.3, 7.2, 8
@@ -273,25 +273,25 @@ def test_curriculum_admits_the_easiest_of_the_training_set():
         np.testing.assert_array_equal(weights, difficulty <= cutoff)
     hard_alone = signals([0.0, 0.0], indices=jnp.array([0, 7]))
     np.testing.assert_array_equal(
-        update(curriculum.curriculum(difficulty, 4), hard_alone), np.zeros(2)
+        update(curricula.curriculum(difficulty, 4), hard_alone), np.zeros(2)
     )
     half = signals([0.0, 0.0], indices=jnp.array([6, 7]))
-    np.testing.assert_array_equal(update(curriculum.curriculum(difficulty, 4), half), [2, 0])
+    np.testing.assert_array_equal(update(curricula.curriculum(difficulty, 4), half), [2, 0])
 
 
 def test_curriculum_refuses_difficulties_it_cannot_rank():
     with pytest.raises(ValueError, match="difficulty must be finite"):
-        curriculum.curriculum(np.array([1.0, np.nan]), 10)
+        curricula.curriculum(np.array([1.0, np.nan]), 10)
     with pytest.raises(ValueError, match=r"difficulty must be a vector"):
-        curriculum.curriculum(np.ones((2, 2)), 10)
+        curricula.curriculum(np.ones((2, 2)), 10)
     with pytest.raises(ValueError, match="initial_fraction must lie in"):
-        curriculum.curriculum(np.ones(2), 10, 0.0)
+        curricula.curriculum(np.ones(2), 10, 0.0)
 
 
 def test_mentornet_curriculum_minimizes_its_objective(float64):
     losses, ramp = np.array([0.1, 1.0, 1.4, 2.2, 5.0]), 1.5
     # the 0.4 quantile of five losses is the second; the first batch sets the threshold
-    weights = update(curriculum.mentornet_curriculum(0.4, ramp, normalize=False), signals(losses))
+    weights = update(curricula.mentornet_curriculum(0.4, ramp, normalize=False), signals(losses))
     for loss, weight in zip(losses, weights, strict=True):
         best = optimize.minimize_scalar(
             lambda w, loss=loss: w * loss + ramp * w**2 / 2 - (1.0 + ramp) * w,
@@ -300,9 +300,9 @@ def test_mentornet_curriculum_minimizes_its_objective(float64):
             options={"xatol": 1e-10},
         )
         assert weight == pytest.approx(best.x, abs=1e-7)
-    hard = update(curriculum.mentornet_curriculum(0.4, normalize=False), signals(losses))
+    hard = update(curricula.mentornet_curriculum(0.4, normalize=False), signals(losses))
     np.testing.assert_array_equal(hard, [1, 1, 0, 0, 0])
-    wide = update(curriculum.mentornet_curriculum(0.4, 1e8, normalize=False), signals(losses))
+    wide = update(curricula.mentornet_curriculum(0.4, 1e8, normalize=False), signals(losses))
     np.testing.assert_allclose(wide, np.ones(5), atol=1e-6)
 
 
@@ -312,7 +312,7 @@ def test_mentornet_threshold_follows_the_quantile():
         signals([0.0, 0.0, 0.0, 0.0], mask=jnp.zeros(4)),
         signals([10.0, 7.0, 5.5, 0.0], mask=jnp.array([1, 1, 1, 0])),
     ]
-    scheme = curriculum.mentornet_curriculum(0.5, 1.0, decay=0.5, normalize=False)
+    scheme = curricula.mentornet_curriculum(0.5, 1.0, decay=0.5, normalize=False)
     weights = run(scheme, batches)
     np.testing.assert_allclose(weights[0], [0, 1, 0, 1], rtol=1e-6)  # half lie at or below 2
     np.testing.assert_array_equal(weights[1], np.zeros(4))
@@ -323,7 +323,7 @@ def test_mentornet_threshold_follows_the_quantile():
 def test_paced_self_paced_starts_at_the_median_and_grows():
     first = [signals([1.0, 2.0, 3.0]), signals([4.0, 6.0, 9.0])]  # medians 2 and 6: 4
     later = signals([3.9, 4.1, 7.9, 8.1, 15.9, 16.1])
-    scheme = curriculum.paced_self_paced(2, growth=2.0, normalize=False)
+    scheme = curricula.paced_self_paced(2, growth=2.0, normalize=False)
     weights = run(scheme, [*first, later, later, later, later, later, later])
     for row in weights[:2]:
         np.testing.assert_array_equal(row, np.ones(3))
@@ -332,12 +332,12 @@ def test_paced_self_paced_starts_at_the_median_and_grows():
     state = scheme.init(None, None)._replace(count=jnp.int32(10_000), start=jnp.float32(4.0))
     np.testing.assert_array_equal(scheme.update(jnp.ones(6), state, later)[0], np.ones(6))
     with pytest.raises(ValueError, match="growth must lie in"):
-        curriculum.paced_self_paced(2, growth=0.9)
+        curricula.paced_self_paced(2, growth=0.9)
 
 
 def test_a_burn_in_is_a_chain():
     scheme = weighting.chain(
-        curriculum.mentornet_curriculum(0.5), weighting.fade_in(lambda step: 1.0 * (step >= 2))
+        curricula.mentornet_curriculum(0.5), weighting.fade_in(lambda step: 1.0 * (step >= 2))
     )
     weights = run(scheme, [signals([1.0, 2.0])] * 3)
     np.testing.assert_allclose(weights, [[1, 1], [1, 1], [2, 0]])

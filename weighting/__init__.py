@@ -2,21 +2,65 @@
 
 The one idea: a batch is a vector of losses and its Jacobian, linearized once; a scheme maps signals
 to weights; weighted ERM is the pullback of the weights. Start with `make_train_step`, or use
-`linearize_losses` and a scheme's `update` in a loop of your own.
+`linearize_losses` and a scheme's `update` in a loop of your own. `docs/methods.md` lists every
+method with its paper and what it needs.
 """
 
-from weighting import gradient_norms, losses, metrics
+from weighting import (
+    bias_variance,
+    boosting,
+    cross_validation,
+    dataset_scores,
+    density_ratio,
+    difficulty,
+    ensemble_difficulty,
+    gradient_norms,
+    label_shift,
+    losses,
+    metrics,
+    noise_adaptation,
+    sampling,
+)
+from weighting.active_bias import active_bias
 from weighting.base import EmptyState, Signals, Weighting, chain, stateless, uniform
-from weighting.class_based import inverse_class_frequency
+from weighting.class_based import (
+    class_weights,
+    clean_label_probability,
+    effective_number,
+    generalized_reweight,
+    inverse_class_frequency,
+    oracle_noise,
+)
+from weighting.co_teaching import init_co_teaching_state, make_co_teaching_step
+from weighting.curricula import (
+    co_teaching_rate,
+    curriculum,
+    mentornet_curriculum,
+    paced_self_paced,
+    root_pace,
+)
+from weighting.difficulty_weights import difficulty_weights
 from weighting.erm import LinearizedLosses, linearize_losses, masked_mean, weighted_risk
+from weighting.gradient_harmonized import gradient_harmonized
+from weighting.history import History, read_history, record_history
+from weighting.importance_sampling import importance_sampling, speedup_threshold
 from weighting.lookahead import (
     fast_scores,
     lookahead_reweight,
     lookahead_weights,
     unrolled_scores,
 )
-from weighting.loss_based import focal, hard_mining, self_paced, top_losses
+from weighting.loss_based import focal, hard_mining, self_paced, small_losses, top_losses
+from weighting.loss_rank import loss_rank_probabilities, loss_rank_selection
 from weighting.low import low, low_kkt_residual, low_weights
+from weighting.margin_based import (
+    exponential_margin,
+    inverse_margin,
+    inverse_margin_weights,
+    kl_matched_weights,
+    margins,
+    small_margin_weights,
+)
 from weighting.normalizers import (
     clip,
     ema,
@@ -27,7 +71,19 @@ from weighting.normalizers import (
     temper,
     warm_up,
 )
+from weighting.per_example import jtt_weights, known_examples_weights, per_example
+from weighting.propensity import inverse_propensity, inverse_propensity_weights
+from weighting.pruning import infobatch
 from weighting.random_weights import random
+from weighting.robust_optimization import chi_square_dro, cvar, cvar_weights, group_dro, tilted
+from weighting.selective_step import (
+    Selector,
+    importance_selector,
+    init_selective_state,
+    make_selective_train_step,
+    top_selector,
+)
+from weighting.superloss import superloss
 from weighting.train_step import (
     Batch,
     ModelOutput,
@@ -50,13 +106,35 @@ __all__ = [
     "stateless",
     "weighted_risk",
     # schemes
+    "active_bias",
+    "chi_square_dro",
+    "class_weights",
+    "curriculum",
+    "cvar",
+    "effective_number",
+    "exponential_margin",
     "focal",
+    "generalized_reweight",
+    "gradient_harmonized",
+    "group_dro",
     "hard_mining",
+    "importance_sampling",
+    "infobatch",
     "inverse_class_frequency",
+    "inverse_margin",
+    "inverse_propensity",
     "lookahead_reweight",
+    "loss_rank_selection",
     "low",
+    "mentornet_curriculum",
+    "oracle_noise",
+    "paced_self_paced",
+    "per_example",
     "random",
     "self_paced",
+    "small_losses",
+    "superloss",
+    "tilted",
     "top_losses",
     "uniform",
     # parts to chain
@@ -65,25 +143,61 @@ __all__ = [
     "fade_in",
     "mix_with_uniform",
     "normalize_mean",
+    "record_history",
     "scheduled",
     "temper",
     "warm_up",
+    # schedules
+    "co_teaching_rate",
+    "root_pace",
+    # weights of a whole training set
+    "clean_label_probability",
+    "cvar_weights",
+    "difficulty_weights",
+    "inverse_margin_weights",
+    "inverse_propensity_weights",
+    "jtt_weights",
+    "kl_matched_weights",
+    "known_examples_weights",
+    "loss_rank_probabilities",
+    "low_weights",
+    "small_margin_weights",
     # plain functions
+    "History",
     "fast_scores",
     "lookahead_weights",
     "low_kkt_residual",
-    "low_weights",
+    "margins",
+    "read_history",
+    "speedup_threshold",
     "unrolled_scores",
     # training
     "Batch",
     "ModelOutput",
+    "Selector",
     "StepMetrics",
     "TrainState",
+    "importance_selector",
+    "init_co_teaching_state",
+    "init_selective_state",
     "init_train_state",
+    "make_co_teaching_step",
+    "make_selective_train_step",
     "make_train_step",
+    "top_selector",
     "without_state",
     # modules
+    "bias_variance",
+    "boosting",
+    "cross_validation",
+    "dataset_scores",
+    "density_ratio",
+    "difficulty",
+    "ensemble_difficulty",
     "gradient_norms",
+    "label_shift",
     "losses",
     "metrics",
+    "noise_adaptation",
+    "sampling",
 ]
