@@ -11,9 +11,10 @@ from experiments.experiment import Options, read_record, run
 from experiments.grammar import Parameter, lookup
 from experiments.losses import LOSSES
 from experiments.procedures import PROCEDURES
-from experiments.results import align, load_result
+from experiments.result import Result, load_result
+from experiments.results import align
 from experiments.schemes import SCHEMES
-from experiments.training import Result, load_source, train
+from experiments.training import load_source, train
 
 
 def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) -> None:
@@ -22,7 +23,7 @@ def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) 
         case cli.List():
             print(catalogue())
         case cli.Methods():
-            print(methods.as_markdown() if command.markdown else methods.as_text())
+            print(methods.as_markdown() if command.markdown else methods.as_text(), end="")
         case cli.Run():
             experiment = lookup(command.name, EXPERIMENTS, "experiment")
             folder = command.out or Path("runs") / f"{command.name}-{command.preset}"

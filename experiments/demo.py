@@ -21,8 +21,9 @@ from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
 from experiments.files import write_json
 from experiments.method_rows import last_evaluation, method_rows
-from experiments.results import Row, choose, format_table, load_result, rows_as_json
-from experiments.training import Result, load_source
+from experiments.result import Result, load_result
+from experiments.results import Row, choose, format_table, rows_as_json
+from experiments.training import load_source
 
 _RATES = (0.003, 0.01, 0.03)
 _DECAYS = ({"weight_decay": 0.0}, {"weight_decay": 0.001})

@@ -1,5 +1,6 @@
 """Losses by name: `cross_entropy`, `focal:2:0.25`."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,14 +23,90 @@ class Loss(NamedTuple):
     references: tuple[str, ...] = ()
 
 
+def _distillation(context: Context, alpha: float | Array, temperature: float | Array) -> LossFn:
+    teacher = context.references["logits"][context.indices]
+    return lambda z, y: losses.distillation(
+        z, y, teacher_logits=teacher, alpha=alpha, temperature=temperature
+    )
+
+
+def _with(loss: Callable[..., Array], *names: str) -> Callable[..., LossFn]:
+    """Builds a loss from its values, which have these names."""
+
+    def build(context: Context, *values: float | Array) -> LossFn:
+        return functools.partial(loss, **dict(zip(names, values, strict=True)))
+
+    return build
+
+
+def _with_counts(loss: Callable[..., Array], *names: str) -> Callable[..., LossFn]:
+    """The same for a loss that reads the class counts; a class without examples counts as one."""
+
+    def build(context: Context, *values: float | Array) -> LossFn:
+        counts = jnp.maximum(context.class_counts, 1)
+        return functools.partial(loss, class_counts=counts, **dict(zip(names, values, strict=True)))
+
+    return build
+
+
+def _with_transition(loss: Callable[..., Array]) -> Callable[..., LossFn]:
+    """The same for a loss that knows how labels are corrupted."""
+
+    def build(context: Context) -> LossFn:
+        return functools.partial(loss, transition=context.references["transition"])
+
+    return build
+
+
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(lambda c: losses.cross_entropy),
+    "cross_entropy": Loss(_with(losses.cross_entropy)),
     "focal": Loss(
-        lambda c, gamma, alpha: lambda z, y: losses.focal(z, y, gamma=gamma, alpha=alpha),
-        (Parameter("gamma", 2.0), Parameter("alpha", 1.0)),
+        _with(losses.focal, "gamma", "alpha"), (Parameter("gamma", 2.0), Parameter("alpha", 1.0))
     ),
-    "logistic": Loss(lambda c: losses.logistic, is_multiclass=False),
-    "exponential": Loss(lambda c: losses.exponential, is_multiclass=False),
+    "generalized_cross_entropy": Loss(
+        _with(losses.generalized_cross_entropy, "q"), (Parameter("q", 0.7),)
+    ),
+    "truncated_generalized_cross_entropy": Loss(
+        _with(losses.truncated_generalized_cross_entropy, "q", "threshold"),
+        (Parameter("q", 0.7), Parameter("threshold", 0.05)),
+    ),
+    "truncated_cross_entropy": Loss(
+        _with(losses.truncated_cross_entropy, "cutoff"), (Parameter("cutoff", 3.0),)
+    ),
+    "smoothed_cross_entropy": Loss(
+        _with(losses.smoothed_cross_entropy, "smoothing"), (Parameter("smoothing", 0.1),)
+    ),
+    "bootstrap_soft": Loss(_with(losses.bootstrap_soft, "beta"), (Parameter("beta", 0.95),)),
+    "bootstrap_hard": Loss(_with(losses.bootstrap_hard, "beta"), (Parameter("beta", 0.8),)),
+    "distillation": Loss(
+        _distillation,
+        (Parameter("alpha", 0.5), Parameter("temperature", 2.0)),
+        references=("logits",),
+    ),
+    "logit_adjusted": Loss(_with_counts(losses.logit_adjusted, "tau"), (Parameter("tau", 1.0),)),
+    "class_dependent_temperatures": Loss(
+        _with_counts(losses.class_dependent_temperatures, "gamma"), (Parameter("gamma", 0.3),)
+    ),
+    "vector_scaling": Loss(
+        _with_counts(losses.vector_scaling, "gamma", "tau"),
+        (Parameter("gamma", 0.3), Parameter("tau", 1.0)),
+    ),
+    "ldam": Loss(
+        _with_counts(losses.ldam, "max_margin", "scale"),
+        (Parameter("max_margin", 0.5), Parameter("scale", 1.0)),
+    ),
+    "polynomial_tailed": Loss(
+        _with(losses.polynomial_tailed, "alpha", "beta"),
+        (Parameter("alpha", 2.0), Parameter("beta", 1.0)),
+    ),
+    "forward_corrected_cross_entropy": Loss(
+        _with_transition(losses.forward_corrected_cross_entropy), references=("transition",)
+    ),
+    "backward_corrected_cross_entropy": Loss(
+        _with_transition(losses.backward_corrected_cross_entropy), references=("transition",)
+    ),
+    "logistic": Loss(_with(losses.logistic), is_multiclass=False),
+    "exponential": Loss(_with(losses.exponential), is_multiclass=False),
 }
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from experiments.result import Result
 from experiments.results import Row, choose, describe_choice
-from experiments.training import Result
 
 
 def method_rows(method: str, result: Result, measure: str, *, is_baseline: bool) -> list[Row]:

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from experiments.files import write_atomically
-from experiments.training import Result
+from experiments.result import Result
 from weighting.metrics import corruption_auc
 
 Runs = Mapping[str, tuple[Result, int]]
@@ -274,6 +274,37 @@ def error_bars(
     _clean_look(axes)
     axes.grid(False, axis="y")
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def differences(panels: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str) -> Figure:
+    """Differences with intervals, a panel per condition; the lowest mean over panels is on top.
+
+    Args:
+      panels: per condition, per method, the difference and the half-width of its interval. An
+        interval that excludes zero is drawn in colour.
+      title: of the figure.
+    """
+    methods = list(next(iter(panels.values())))
+    averages = {m: np.mean([panel[m][0] for panel in panels.values()]) for m in methods}
+    order = sorted(methods, key=lambda m: np.nan_to_num(averages[m], nan=np.inf))
+    size = (2.2 + 2.6 * len(panels), 1.4 + 0.21 * len(order))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    for panel, (name, cells) in zip(axes, panels.items(), strict=True):
+        for row, method in enumerate(order):
+            value, half_width = cells[method]
+            sure = abs(value) > half_width
+            color = "#AAAAAA" if not sure else _CLEAN if value < 0 else _CORRUPTED
+            panel.errorbar(value, row, xerr=np.nan_to_num(half_width), color=color, fmt="o", ms=3)
+        panel.axvline(0, color="#333333", lw=0.8)
+        panel.set_xscale("symlog", linthresh=4, linscale=1.5)
+        panel.set_title(name, fontsize=10)
+        _clean_look(panel)
+        panel.grid(True, axis="y", color=_GRID, lw=0.3)
+    axes[0].set_yticks(range(len(order)), labels=order, fontsize=8)
+    axes[0].set_ylim(len(order) - 0.5, -0.5)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     return figure
 
 

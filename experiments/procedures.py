@@ -54,7 +54,12 @@ def procedure_model(name: str, model: Model) -> Model:
         return model
     if model.num_outputs < 2:
         raise ValueError(f"procedure {name!r} needs one logit per class, that is, another loss")
-    return model._replace(apply=with_noise_layer(model.apply))
+    noisy = with_noise_layer(model.apply)
+
+    def apply(params, model_state, inputs, *, train, key=None):
+        return noisy(params, model_state, inputs, train=train, key=key)
+
+    return model._replace(apply=apply)
 
 
 def _plain(model: Model, extend: Callable[[PyTree, dict], PyTree]) -> Procedure:

@@ -61,7 +61,7 @@ class SeedData(NamedTuple):
     clean_inputs: Array  # [m, ...]
     clean_labels: Array  # [m]
     class_counts: Array  # [C]
-    references: dict[str, Array]  # what was found out before training, see `context.REFERENCES`
+    references: dict[str, Any]  # what was found out before training, see `context.REFERENCES`
 
 
 def seed_data(tasks: Sequence[Task]) -> SeedData:

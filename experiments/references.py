@@ -8,6 +8,7 @@ the same seed, so all methods that start from one start from the same.
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from experiments.program import SeedData, make_program, stack_hyperparameters
 from experiments.streams import shuffled
 from weighting import losses, margin_based
 from weighting.cross_validation import cross_validated_predictions
+from weighting.mentornet import Mentor, mentor_targets, sample_mentor_features, train_mentor
+from weighting.meta_weight_net import cluster_class_sizes
 from weighting.metrics import confusion_matrix, predict
 
 _STREAM = 2_000_003  # so that the reference network sees other batches than the run
@@ -29,10 +32,10 @@ _STREAM = 2_000_003  # so that the reference network sees other batches than the
 
 def find_references(
     config: RunConfig, tasks: Sequence[Task], data: SeedData, model: Model
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """All that the configuration's methods ask for, with a leading seed axis."""
     wanted = config.references
-    found: dict[str, Array] = {}
+    found: dict[str, Any] = {}
     if "is_corrupted" in wanted:
         found["is_corrupted"] = jnp.asarray(np.stack([t.train.is_corrupted for t in tasks]))
     if "transition" in wanted:
@@ -51,7 +54,21 @@ def find_references(
         found["clean_losses"] = jax.vmap(loss_fn)(logits, data.labels)
     if "difficulty" in wanted:
         found["difficulty"] = _generalization_errors(config, data, model)
+    if "size_clusters" in wanted:
+        clusters = [cluster_class_sizes(np.maximum(c, 1)) for c in np.asarray(data.class_counts)]
+        found["size_clusters"] = jnp.asarray(np.stack(clusters))
+    if "mentor" in wanted:
+        mentor = _trained_mentor()
+        found["mentor"] = jax.tree.map(lambda x: jnp.stack([x] * len(tasks)), mentor)
     return {name: found[name] for name in sorted(wanted)}
+
+
+@functools.cache
+def _trained_mentor() -> Mentor:
+    """A MentorNet that has learned its predefined curriculum, before it sees any data."""
+    features_key, train_key = jax.random.split(jax.random.key(0))
+    features = sample_mentor_features(features_key, 20_000)
+    return jax.jit(train_mentor)(train_key, features, mentor_targets(features))
 
 
 def _transition(task: Task) -> np.ndarray:

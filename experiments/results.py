@@ -1,47 +1,13 @@
 """Reading finished runs, choosing a configuration on validation data, and summing up in a table."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments.config import RunConfig
-from experiments.data import TaskConfig
-from experiments.run_folder import RunFolderError
-from experiments.training import Result
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a finished run."""
-    return (folder / "result.npz").exists()
-
-
-def load_result(folder: Path) -> Result:
-    """Reads a finished run from its folder."""
-    for name in ("config.json", "result.npz"):
-        if not (folder / name).exists():
-            raise RunFolderError(f"{folder} holds no finished run: {name} is missing")
-    try:
-        record = json.loads((folder / "config.json").read_text())
-        with np.load(folder / "result.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except Exception as error:  # a damaged file can surface as almost any exception
-        raise RunFolderError(f"the run in {folder} is damaged: {error}") from None
-    configs = [
-        RunConfig(**{**config, "task": TaskConfig(**config["task"])})
-        for config in record["configs"]
-    ]
-    return Result(
-        configs=tuple(configs),
-        labels=arrays.pop("train_labels"),
-        true_labels=arrays.pop("train_true_labels"),
-        indices=arrays.pop("train_indices"),
-        seconds_per_step=float(arrays.pop("seconds_per_step")),
-        history=arrays,
-    )
+from experiments.result import Result
 
 
 def choose(result: Result, measure: str, evaluation: int = -1) -> int:

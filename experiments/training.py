@@ -4,7 +4,6 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from experiments.models import Model, make_model
 from experiments.procedures import procedure_model
 from experiments.program import make_program, seed_data, stack_hyperparameters
 from experiments.references import find_references
-from experiments.run_folder import check_folder, claim_folder, describe_run
+from experiments.result import Result, is_finished, load_result, result_arrays
+from experiments.run_folder import RunFolderError, check_folder, claim_folder, describe_run
 from experiments.streams import Stream, class_balanced, shuffled
 from weighting.metrics import corruption_auc
 
@@ -33,25 +33,6 @@ _corruption_auc = jax.jit(jax.vmap(lambda w, c, m: corruption_auc(w, c, mask=m),
 
 class NonFiniteError(RuntimeError):
     """A loss, weight or parameter became NaN or infinite; the run stopped."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """Everything a run measured. Axes: H configurations, S seeds, E evaluations, N, C."""
-
-    configs: tuple[RunConfig, ...]
-    history: dict[str, np.ndarray]
-    """`step` [E]; `train_*`, `validation_*`, `test_*`, `corruption_auc` [H, S, E];
-    `test_mean_auc` is NaN but where training or fine-tuning ends.
-    `class_weights` [H, S, E, C] and `example_weights` [H, S, E, N], means since the last
-    evaluation (NaN where an example was not drawn); `confusion` [H, S, C, C], of the test set."""
-    labels: np.ndarray
-    """[S, N] given training labels, and `true_labels` [S, N]."""
-    true_labels: np.ndarray
-    indices: np.ndarray
-    """[S, N] positions of the training examples in the dataset."""
-    seconds_per_step: float
-    """Of all H x S runs together, without compilation and evaluation."""
 
 
 def load_source(config: RunConfig) -> Source:
@@ -116,6 +97,11 @@ def train(
         return run.result()
 
     claim_folder(folder, describe_run(configs, [describe(task) for task in tasks]), resume=resume)
+    if is_finished(folder):
+        try:
+            return load_result(folder)
+        except RunFolderError:
+            pass  # damaged: written again from the last checkpoint
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
         restored = checkpoints.restore(run.snapshot())
@@ -143,17 +129,6 @@ def train(
     write_json_lines(folder / "metrics.jsonl", run.rows())
     write_arrays(folder / "result.npz", result_arrays(result))
     return result
-
-
-def result_arrays(result: Result) -> dict[str, np.ndarray]:
-    """The arrays of a result, as they are stored."""
-    return {
-        **result.history,
-        "train_labels": result.labels,
-        "train_true_labels": result.true_labels,
-        "train_indices": result.indices,
-        "seconds_per_step": np.asarray(result.seconds_per_step),
-    }
 
 
 class _Run:

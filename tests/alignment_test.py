@@ -133,9 +133,7 @@ def test_greedy_against_numpy_and_all_subsets(float64, step_size):
 
     for k in range(1, 8):
         weights = np.asarray(
-            greedy_alignment_weights(
-                jnp.asarray(scores), jnp.asarray(gram), k, step_size=step_size
-            )
+            greedy_alignment_weights(jnp.asarray(scores), jnp.asarray(gram), k, step_size=step_size)
         )
         chosen = np.flatnonzero(weights)
         assert set(chosen) == set(numpy_greedy(scores, gram, k, step_size))
@@ -203,7 +201,7 @@ def test_greedy_ignores_padding_and_stops_when_none_is_left():
 
 @pytest.mark.parametrize("gradient", ["last_layer", "parameters"])
 def test_scheme_is_greedy_on_its_own_products(float64, gradient):
-    forward, losses_fn, clean_loss_fn, params = problem()
+    _, losses_fn, clean_loss_fn, params = problem()
     jacobian = jax.jacobian(losses_fn)(params)
     clean = jax.grad(clean_loss_fn)(params)
     flat = np.concatenate([np.ravel(clean[name]) for name in ("body", "bias", "head")])

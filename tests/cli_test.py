@@ -9,7 +9,8 @@ import pytest
 from experiments import demo
 from experiments.cli import main
 from experiments.ren2018 import figure2
-from experiments.results import Row, choose, format_table, load_result
+from experiments.result import load_result
+from experiments.results import Row, choose, format_table
 
 TINY = [
     *("--dataset", "digits", "--noise", "uniform:0.4", "--model", "mlp:8"),

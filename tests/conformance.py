@@ -20,6 +20,7 @@ TRANSITION = np.array([[1.0, 0.0, 0.0], [0.4, 0.6, 0.0], [0.1, 0.2, 0.7]])
 PRIORS = np.array([0.5, 0.3, 0.2])
 GROUPS = np.arange(NUM_EXAMPLES) % 2
 DIFFICULTY = np.random.default_rng(0).permutation(NUM_EXAMPLES) / 7
+MENTOR = weighting.init_mentor(jax.random.key(7), num_classes=CLASSES)
 PROPENSITIES = np.linspace(0.1, 1.0, NUM_EXAMPLES)
 
 
@@ -156,6 +157,36 @@ SCHEMES = {
         copies="expectation",
         equal="no",
     ),
+    "meta_weight_net": Row(weighting.meta_weight_net),
+    "class_aware_weight_net": Row(lambda: weighting.class_aware_weight_net(COUNTS)),
+    "joint_weighting": Row(
+        lambda: weighting.joint_weighting(INPUTS),
+        mean_one=False,
+        native=lambda: weighting.joint_weighting(INPUTS),
+        equal="same",
+    ),
+    "joint_weighting_features": Row(
+        lambda: weighting.joint_weighting(6, source="features", start="normal"),
+        mean_one=False,
+        native=lambda: weighting.joint_weighting(6, source="features", start="normal"),
+        reads=("features",),
+        equal="same",
+    ),
+    "mentornet": Row(
+        lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, history_length=3, burn_in=0.0),
+        reads=("losses",),
+    ),
+    "mentornet_burn_in": Row(
+        lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, burn_in=1.0, burn_in_dropout=0.4)
+    ),
+    "batch_alignment": Row(lambda: weighting.batch_alignment(1.0)),
+    "gradient_alignment": Row(lambda: weighting.gradient_alignment(0.5), copies="no", equal="no"),
+    "gradient_alignment_parameters": Row(
+        lambda: weighting.gradient_alignment(0.5, gradient="parameters"), copies="no", equal="no"
+    ),
+    "rho_loss": Row(
+        lambda: weighting.rho_loss(jnp.linspace(0, 1, NUM_EXAMPLES), 0.4), copies="no", equal="no"
+    ),
     "normalize_mean": Row(weighting.normalize_mean),
     "clip": Row(lambda: weighting.clip(0.2, 3.0), native=lambda: weighting.clip(0.2, 3.0)),
     "temper": Row(lambda: chained(weighting.temper(0.5)), reads=("logits",)),
@@ -207,6 +238,20 @@ HYPERPARAMETERS = {
     "loss_rank_selection": (lambda s: weighting.loss_rank_selection(NUM_EXAMPLES, s), 2.0, 100.0),
     "importance_sampling": (lambda t: weighting.importance_sampling(4, threshold=t), -1.0, 5.0),
     "inverse_propensity": (lambda f: weighting.inverse_propensity(PROPENSITIES, floor=f), 0.0, 0.9),
+    "meta_weight_net": (
+        lambda r: weighting.meta_weight_net(r, optimizer=optax.sgd(10.0)),
+        0.1,
+        5.0,
+    ),
+    "joint_weighting": (lambda high: weighting.joint_weighting(INPUTS, high=high), 1.5, 3.0),
+    "mentornet": (
+        lambda q: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, quantile=q, burn_in=0.0),
+        0.1,
+        0.9,
+    ),
+    "batch_alignment": (weighting.batch_alignment, 0.1, 2.0),
+    "gradient_alignment": (weighting.gradient_alignment, 0.2, 0.9),
+    "rho_loss": (lambda f: weighting.rho_loss(jnp.linspace(0, 1, NUM_EXAMPLES), f), 0.2, 0.9),
     "clip": (lambda high: chained(weighting.clip(0.0, high)), 0.5, 2.0),
     "temper": (lambda power: chained(weighting.temper(power)), 0.0, 2.0),
     "mix_with_uniform": (lambda f: chained(weighting.mix_with_uniform(f)), 0.1, 0.9),

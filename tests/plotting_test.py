@@ -9,7 +9,8 @@ from matplotlib.colors import to_hex
 from experiments import plotting
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
-from experiments.training import Result, train
+from experiments.result import Result
+from experiments.training import train
 
 SEEDS, EVALS, EXAMPLES, CLASSES = 3, 4, 60, 3
 STEPS = np.array([10, 20, 30, 40])

@@ -59,6 +59,6 @@ def test_the_table_may_be_traced_and_bad_ones_are_refused():
         rho_loss(np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="fraction must lie in"):
         rho_loss(IRREDUCIBLE, 0.0)
-    with pytest.raises(ValueError, match="reads `signals.indices`"):
-        scheme = rho_loss(IRREDUCIBLE)
+    scheme = rho_loss(IRREDUCIBLE)
+    with pytest.raises(ValueError, match=r"reads `signals.indices`"):
         scheme.update(jnp.ones(2), scheme.init(None, None), Signals(jnp.ones(2)))

@@ -22,6 +22,7 @@ from weighting import (
     sampling,
 )
 from weighting.active_bias import active_bias
+from weighting.alignment import batch_alignment, gradient_alignment, greedy_alignment_weights
 from weighting.base import EmptyState, Signals, Weighting, chain, stateless, uniform
 from weighting.class_based import (
     class_weights,
@@ -44,6 +45,7 @@ from weighting.erm import LinearizedLosses, linearize_losses, masked_mean, weigh
 from weighting.gradient_harmonized import gradient_harmonized
 from weighting.history import History, read_history, record_history
 from weighting.importance_sampling import importance_sampling, speedup_threshold
+from weighting.joint_weighting import joint_weighting
 from weighting.lookahead import (
     fast_scores,
     lookahead_reweight,
@@ -61,6 +63,19 @@ from weighting.margin_based import (
     margins,
     small_margin_weights,
 )
+from weighting.mentornet import (
+    init_mentor,
+    mentor_targets,
+    mentornet,
+    sample_mentor_features,
+    train_mentor,
+)
+from weighting.meta_weight_net import (
+    class_aware_weight_net,
+    cluster_class_sizes,
+    meta_gradient,
+    meta_weight_net,
+)
 from weighting.normalizers import (
     clip,
     ema,
@@ -76,6 +91,7 @@ from weighting.propensity import inverse_propensity, inverse_propensity_weights
 from weighting.pruning import infobatch
 from weighting.random_weights import random
 from weighting.robust_optimization import chi_square_dro, cvar, cvar_weights, group_dro, tilted
+from weighting.selection import rho_loss
 from weighting.selective_step import (
     Selector,
     importance_selector,
@@ -107,7 +123,9 @@ __all__ = [
     "weighted_risk",
     # schemes
     "active_bias",
+    "batch_alignment",
     "chi_square_dro",
+    "class_aware_weight_net",
     "class_weights",
     "curriculum",
     "cvar",
@@ -115,6 +133,7 @@ __all__ = [
     "exponential_margin",
     "focal",
     "generalized_reweight",
+    "gradient_alignment",
     "gradient_harmonized",
     "group_dro",
     "hard_mining",
@@ -123,14 +142,18 @@ __all__ = [
     "inverse_class_frequency",
     "inverse_margin",
     "inverse_propensity",
+    "joint_weighting",
     "lookahead_reweight",
     "loss_rank_selection",
     "low",
+    "mentornet",
     "mentornet_curriculum",
+    "meta_weight_net",
     "oracle_noise",
     "paced_self_paced",
     "per_example",
     "random",
+    "rho_loss",
     "self_paced",
     "small_losses",
     "superloss",
@@ -154,6 +177,7 @@ __all__ = [
     "clean_label_probability",
     "cvar_weights",
     "difficulty_weights",
+    "greedy_alignment_weights",
     "inverse_margin_weights",
     "inverse_propensity_weights",
     "jtt_weights",
@@ -164,12 +188,18 @@ __all__ = [
     "small_margin_weights",
     # plain functions
     "History",
+    "cluster_class_sizes",
     "fast_scores",
+    "init_mentor",
     "lookahead_weights",
     "low_kkt_residual",
     "margins",
+    "mentor_targets",
+    "meta_gradient",
     "read_history",
+    "sample_mentor_features",
     "speedup_threshold",
+    "train_mentor",
     "unrolled_scores",
     # training
     "Batch",

@@ -19,6 +19,7 @@ from jax import Array
 
 from weighting import gradient_norms as norms
 from weighting.losses import binary_margins
+from weighting.margin_based import margins
 
 PyTree = Any
 
@@ -42,11 +43,7 @@ def negative_margin(logits: Array, labels: Array) -> Array:
     predictor, :math:`x^\top \theta^\star`, give the oracle's margin. Positive where the network
     errs (zhou2022, Sec. 2.1).
     """
-    if _is_single_score(logits):
-        return -binary_margins(logits, labels)
-    is_label = _is_label(logits, labels)
-    own = jnp.sum(jnp.where(is_label, logits, 0), axis=1)
-    return jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1) - own
+    return -margins(logits, labels)
 
 
 def logit_gradient_norm(loss_fn: norms.LossFn, logits: Array, labels: Array) -> Array:

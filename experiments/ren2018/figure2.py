@@ -16,7 +16,8 @@ from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
 from experiments.files import write_json
-from experiments.results import Row, format_table, is_finished, load_result, rows_as_json
+from experiments.result import is_finished, load_result
+from experiments.results import Row, format_table, rows_as_json
 
 METHODS = {
     "lookahead": {"weighting": "lookahead"},
