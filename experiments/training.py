@@ -91,17 +91,20 @@ def train(
         check_folder(folder, resume=resume)
     source = load_source(configs[0]) if source is None else source
     tasks = [make_task(configs[0].task, seed, source) for seed in range(configs[0].seeds)]
-    run = _Run(configs, tasks, stop_on_nonfinite)
     if folder is None:
+        run = _Run(configs, tasks, stop_on_nonfinite)
         run.advance_all(lambda done: None, progress, label)
         return run.result()
 
-    claim_folder(folder, describe_run(configs, [describe(task) for task in tasks]), resume=resume)
+    record = describe_run(configs, [describe(task) for task in tasks])
     if is_finished(folder):
+        claim_folder(folder, record, resume=resume)
         try:
             return load_result(folder)
         except RunFolderError:
             pass  # damaged: written again from the last checkpoint
+    run = _Run(configs, tasks, stop_on_nonfinite)
+    claim_folder(folder, record, resume=resume)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
         restored = checkpoints.restore(run.snapshot())
