@@ -22,7 +22,7 @@ from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
 from experiments.files import write_atomically, write_json
-from experiments.method_rows import method_rows
+from experiments.method_rows import last_evaluation, method_rows
 from experiments.result import load_result
 from experiments.results import Row, align, rows_as_json
 
@@ -68,7 +68,10 @@ METHODS: dict[str, Method] = {
     "top_losses": Method({}, _weightings("top_losses:0.5", "top_losses:0.8")),
     "small_losses": Method({}, _weightings("small_losses:0.2", "small_losses:0.4")),
     "mentornet_curriculum": Method(
-        {}, _weightings("mentornet_curriculum:0.6", "mentornet_curriculum:0.75")
+        {},
+        _weightings(
+            "mentornet_curriculum:0.6+deferred:0.2", "mentornet_curriculum:0.75+deferred:0.2"
+        ),
     ),
     "mentornet": Method({}, _weightings("mentornet:0.6", "mentornet:0.75")),
     "joint": Method({}, _weightings("joint:2", "joint:4")),
@@ -249,6 +252,7 @@ def _present(folder: Path, preset: str) -> str:
         {c: rows_as_json([cell.row for cell in cells.values()]) for c, cells in table.items()},
     )
     _write_csv(folder / "comparison.csv", table)
+    _write_variants(folder)
     differences = {
         CONDITIONS[c].title: {m: (cell.difference, cell.half_width) for m, cell in cells.items()}
         for c, cells in table.items()
@@ -281,7 +285,7 @@ def _text(table: dict[str, dict[str, Cell]]) -> str:
                 name,
                 *errors,
                 *("" if auc is None else f"{auc:.2f}" for auc in aucs),
-                f"{seconds:.2f}",
+                f"{seconds:.3f}",
                 _beyond(name),
             ]
         )
@@ -326,6 +330,28 @@ def _write_csv(path: Path, table: dict[str, dict[str, Cell]]) -> None:
             rest = [cell.verdict, row.extra["noise AUC"], row.seconds, row.chosen, _beyond(name)]
             writer.writerow([condition, name, *(f"{x:.4f}" for x in numbers), *rest])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _write_variants(folder: Path) -> None:
+    """Every method's two variants, each at the learning rate that is best on validation data."""
+    rows = [["condition", "method", "variant", "learning_rate", "error", "standard_error"]]
+    for condition, (_, _, measure) in CONDITIONS.items():
+        for method, (_, variants, _) in METHODS.items():
+            result = load_result(folder / condition / method)
+            at = last_evaluation(result)
+            errors = 100 * (1 - result.history[f"test_{measure}"][:, :, at])
+            scores = result.history[f"validation_{measure}"][:, :, at].mean(axis=1)
+            for first, variant in enumerate(variants):
+                own = np.arange(first, len(scores), len(variants))
+                h = own[np.argmax(np.nan_to_num(scores[own], nan=-1))]
+                settings = " ".join(f"{name}={value}" for name, value in variant.items())
+                spread = errors[h].std(ddof=1) / np.sqrt(errors.shape[1])
+                rate = f"{result.configs[h].learning_rate:g}"
+                numbers = [f"{errors[h].mean():.4f}", f"{spread:.4f}"]
+                rows.append([condition, method, settings, rate, *numbers])
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    write_atomically(folder / "variants.csv", lambda file: file.write(text.getvalue().encode()))
 
 
 def _experiment(name: str, data: str, task: TaskConfig, times: dict[str, str]) -> Experiment:

@@ -120,7 +120,7 @@ SCHEMES: dict[str, Scheme] = {
         references=("transition",),
     ),
     "small_losses": Scheme(
-        _small_losses, (Parameter("noise_rate", 0.2), Parameter("gradual_epochs", 5.0))
+        _small_losses, (Parameter("noise_rate", 0.2), Parameter("gradual_epochs", 10.0))
     ),
     "superloss": Scheme(lambda c, r: weighting.superloss(r), (Parameter("regularization", 1.0),)),
     "gradient_harmonized": Scheme(

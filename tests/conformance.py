@@ -1,7 +1,9 @@
 """What the conformance suite needs: the table of schemes, a small network, batches, one update."""
 
 import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -211,6 +213,13 @@ SCHEMES = {
         reads=("logits",),
     ),
 }
+
+# The scheme that docs/new_scheme.md shows: its file, and its row.
+_PAGE = (Path(__file__).parent.parent / "docs" / "new_scheme.md").read_text()
+_FILE, _ROW = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
+_names = {"Row": Row}
+exec(compile(_FILE, "docs/new_scheme.md", "exec"), _names)
+SCHEMES |= eval(_ROW, _names)
 
 # name -> (factory of one number, two values that give different weights)
 HYPERPARAMETERS = {

@@ -18,7 +18,11 @@ import pytest
 from conformance import (
     BATCH,
     CLASSES,
+    COUNTS,
+    DIFFICULTY,
     HYPERPARAMETERS,
+    INPUTS,
+    MENTOR,
     NUM_EXAMPLES,
     PARAMS,
     SCHEMES,
@@ -297,6 +301,127 @@ def test_state_survives_a_checkpoint_bit_for_bit(name, tmp_path):
     expected, _ = it.update(it.used, make_batch(5))
     weights, _ = it.update(restored, make_batch(5))
     np.testing.assert_array_equal(weights, expected)
+
+
+# Each of these is uniform at the limit of its hyperparameter, on any batch and after any history.
+UNIFORM_LIMITS = {
+    "active_bias": lambda: weighting.active_bias(NUM_EXAMPLES, smoothing=1e8),
+    "batch_alignment": lambda: weighting.batch_alignment(1e8),
+    "chi_square_dro": lambda: weighting.chi_square_dro(1e8),
+    "curriculum": lambda: weighting.curriculum(DIFFICULTY, 20, 1.0),
+    "cvar": lambda: weighting.cvar(1.0),
+    "effective_number": lambda: weighting.effective_number(COUNTS, 0.0),
+    "exponential_margin": lambda: weighting.exponential_margin(1.0),
+    "focal": lambda: weighting.focal(0.0),
+    "generalized_reweight": lambda: weighting.generalized_reweight(COUNTS, 0.0),
+    "gradient_alignment": lambda: weighting.gradient_alignment(1.0),
+    "importance_sampling": lambda: weighting.importance_sampling(4, threshold=np.inf),
+    "infobatch": lambda: weighting.infobatch(NUM_EXAMPLES, 100, prune=0.0),
+    "inverse_margin": lambda: weighting.inverse_margin(1.0),
+    "joint_weighting": lambda: weighting.joint_weighting(INPUTS, low=1.0, high=1.0 + 1e-6),
+    "loss_rank_selection": lambda: weighting.loss_rank_selection(NUM_EXAMPLES, 1.0),
+    "low": lambda: weighting.low(1e8),
+    "mentornet": lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, burn_in=1.0),
+    "mentornet_curriculum": lambda: weighting.mentornet_curriculum(1.0, decay=0.0),
+    "mix_with_uniform": lambda: weighting.chain(
+        weighting.low(0.1), weighting.mix_with_uniform(1.0)
+    ),
+    "rho_loss": lambda: weighting.rho_loss(jnp.zeros(NUM_EXAMPLES), 1.0),
+    "self_paced": lambda: weighting.self_paced(1e30),
+    "small_losses": lambda: weighting.small_losses(1.0),
+    "superloss": lambda: weighting.superloss(1e8),
+    "temper": lambda: weighting.chain(weighting.focal(3.0), weighting.temper(0.0)),
+    "tilted": lambda: weighting.tilted(0.0),
+    "top_losses": lambda: weighting.top_losses(1.0),
+}
+
+
+@pytest.mark.parametrize("name", UNIFORM_LIMITS)
+def test_hyperparameter_limits_are_uniform(name):
+    scheme = UNIFORM_LIMITS[name]()
+    state = scheme.init(jax.random.key(0), PARAMS)
+    update = jax.jit(lambda state, batch: run(scheme, state, batch))
+    for seed in range(3):
+        weights, state = update(state, make_batch(seed))
+        np.testing.assert_allclose(weights, np.ones(BATCH), rtol=2e-6)
+
+
+def scaled_losses(signals):
+    return signals._replace(losses=8 * signals.losses)
+
+
+def shifted_losses(signals):
+    return signals._replace(losses=signals.losses + 0.5)
+
+
+# name -> (scheme, change of the signals, scheme that gives the same weights after the change).
+# Factors are powers of two: nothing is lost to rounding but in the sums.
+SCALING_LAWS = {
+    "self_paced": (weighting.self_paced(1.0), scaled_losses, weighting.self_paced(8.0)),
+    "paced_self_paced": (
+        weighting.paced_self_paced(1),
+        scaled_losses,
+        weighting.paced_self_paced(1),
+    ),
+    "top_losses": (weighting.top_losses(0.4), shifted_losses, weighting.top_losses(0.4)),
+    "small_losses": (weighting.small_losses(0.4), scaled_losses, weighting.small_losses(0.4)),
+    "superloss": (weighting.superloss(1.0, 0.5), scaled_losses, weighting.superloss(8.0, 4.0)),
+    "cvar_scale": (weighting.cvar(0.3), scaled_losses, weighting.cvar(0.3)),
+    "cvar_shift": (weighting.cvar(0.3), shifted_losses, weighting.cvar(0.3)),
+    "tilted_scale": (weighting.tilted(1.0), scaled_losses, weighting.tilted(0.125)),
+    "tilted_shift": (weighting.tilted(1.0), shifted_losses, weighting.tilted(1.0)),
+    "chi_square_scale": (
+        weighting.chi_square_dro(0.5),
+        scaled_losses,
+        weighting.chi_square_dro(4.0),
+    ),
+    "chi_square_shift": (
+        weighting.chi_square_dro(0.5),
+        shifted_losses,
+        weighting.chi_square_dro(0.5),
+    ),
+    "group_dro": (
+        weighting.group_dro(CLASSES, 0.8),
+        scaled_losses,
+        weighting.group_dro(CLASSES, 0.1),
+    ),
+    "mentornet_curriculum": (
+        weighting.mentornet_curriculum(0.5, 1.0),
+        scaled_losses,
+        weighting.mentornet_curriculum(0.5, 8.0),
+    ),
+    "rho_loss": (
+        weighting.rho_loss(jnp.zeros(NUM_EXAMPLES), 0.4),
+        scaled_losses,
+        weighting.rho_loss(jnp.zeros(NUM_EXAMPLES), 0.4),
+    ),
+    "loss_rank_selection": (
+        weighting.loss_rank_selection(NUM_EXAMPLES),
+        scaled_losses,
+        weighting.loss_rank_selection(NUM_EXAMPLES),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCALING_LAWS)
+def test_scaling_laws(name):
+    scheme, change, other = SCALING_LAWS[name]
+    state = scheme.init(jax.random.key(0), PARAMS)
+    other_state = other.init(jax.random.key(0), PARAMS)
+    for seed in range(3):
+        batch = make_batch(seed)
+        logits, features = forward(PARAMS, batch["inputs"])
+        signals = Signals(
+            losses.cross_entropy(logits, batch["labels"]),
+            logits,
+            batch["labels"],
+            features,
+            batch["indices"],
+            batch["mask"],
+        )
+        weights, state = scheme.update(signals.valid, state, signals)
+        again, other_state = other.update(signals.valid, other_state, change(signals))
+        np.testing.assert_allclose(again, weights, rtol=1e-5, atol=1e-5)
 
 
 def test_every_public_scheme_has_a_row():

@@ -7,6 +7,8 @@ import pkgutil
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import weighting
@@ -49,3 +51,24 @@ def imported_by(path):
 def test_public_names_exist_and_are_documented(module):
     for name in module.__all__:
         assert getattr(module, name).__doc__, name
+
+
+def test_the_new_scheme_is_short_and_right():
+    page = (ROOT / "docs" / "new_scheme.md").read_text()
+    source = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    tree = ast.parse(source)
+    docstrings = sum(
+        len(ast.get_docstring(node, clean=False).splitlines())
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node)
+    )
+    lines = [line for line in source.splitlines() if line.strip()]
+    assert len(lines) - docstrings <= 20
+    assert all(len(line) <= 100 for line in lines)
+    names = {}
+    exec(compile(source, "docs/new_scheme.md", "exec"), names)
+    scheme = names["general_robust"](-2.0, 2.0, normalize=False)
+    signals = weighting.Signals(jnp.array([0.0, 2.0, 32.0]))
+    weights, _ = scheme.update(jnp.ones(3), scheme.init(None, None), signals)
+    # Geman-McClure with x = 0, 2, 8 and c = 2: (x^2 / (4 c^2) + 1)^-2
+    np.testing.assert_allclose(weights, [1, 1.25**-2, 5.0**-2], rtol=1e-6)
