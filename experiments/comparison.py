@@ -181,19 +181,19 @@ CONDITIONS = {
 _DIGITS = TaskConfig(num_clean=50, num_validation=300, num_test=400)
 _MNIST = TaskConfig("mnist", num_clean=50, num_validation=1000, num_train=2000)
 _BASES = {
-    "comparison": RunConfig(_DIGITS, model="mlp:64", batch_size=50, num_evals=6),
-    "comparison.mnist": RunConfig(_MNIST, model="mlp:32", batch_size=50, num_evals=4),
+    "comparison": RunConfig(_DIGITS, model="mlp:64", batch_size=50, num_evals=2),
+    "comparison.mnist": RunConfig(_MNIST, model="mlp:32", batch_size=50, num_evals=2),
 }
 _SIZES = {
     "comparison": {
-        "smoke": {"num_steps": 40, "num_evals": 2, "seeds": 2, "reference_steps": 20},
-        "cpu": {"num_steps": 600, "seeds": 5},
-        "paper": {"num_steps": 600, "seeds": 20},
+        "smoke": {"num_steps": 40, "seeds": 2, "reference_steps": 20},
+        "cpu": {"num_steps": 600, "num_evals": 6, "seeds": 5},
+        "paper": {"num_steps": 600, "num_evals": 6, "seeds": 20},
     },
     "comparison.mnist": {
-        "smoke": {"num_steps": 40, "num_evals": 2, "seeds": 2, "reference_steps": 20},
-        "cpu": {"num_steps": 400, "seeds": 3},
-        "paper": {"num_steps": 1000, "seeds": 20},
+        "smoke": {"num_steps": 40, "seeds": 2, "reference_steps": 20},
+        "cpu": {"num_steps": 400, "num_evals": 4, "seeds": 3},
+        "paper": {"num_steps": 1000, "num_evals": 5, "seeds": 20},
     },
 }
 
