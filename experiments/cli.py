@@ -1,5 +1,6 @@
 """The command line."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("\ninterrupted; continue with the same command and --resume", file=sys.stderr)
         return 130

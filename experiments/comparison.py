@@ -272,7 +272,10 @@ def _present(folder: Path, preset: str) -> str:
         differences, title="Test error minus ERM's, points (95 % intervals, paired by seed)"
     )
     plotting.save(figure, folder / "differences.png")
-    return "\n\n".join([_text(table), *_verdicts(table), f"Figure:\n  {folder}/differences.png"])
+    text = "\n\n".join([_text(table), *_verdicts(table)])
+    write_atomically(folder / "table.txt", lambda file: file.write((text + "\n").encode()))
+    files = "comparison.csv (the table), variants.csv (each method's two variants)"
+    return f"{text}\n\nFor pandas: {files}\nFigure:\n  {folder}/differences.png"
 
 
 def _text(table: dict[str, dict[str, Cell]]) -> str:

@@ -299,6 +299,10 @@ def differences(panels: Mapping[str, Mapping[str, tuple[float, float]]], *, titl
             panel.errorbar(value, row, xerr=np.nan_to_num(half_width), color=color, fmt="o", ms=3)
         panel.axvline(0, color="#333333", lw=0.8)
         panel.set_xscale("symlog", linthresh=4, linscale=1.5)
+        low, high = panel.get_xlim()
+        ticks = [t for t in (-60, -10, -3, -1, 0, 1, 3, 10, 60) if low <= t <= high]
+        panel.set_xticks(ticks, labels=[f"{t:+d}" if t else "0" for t in ticks], fontsize=8)
+        panel.minorticks_off()
         panel.set_title(name, fontsize=10)
         _clean_look(panel)
         panel.grid(True, axis="y", color=_GRID, lw=0.3)
