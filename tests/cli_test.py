@@ -37,7 +37,7 @@ def test_help(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "dem"], "unknown experiment 'dem'; known are demo, ren2018.figure2"),
+        (["run", "dem"], "unknown experiment 'dem'; known are demo, comparison"),
         (["train", "--weighting", "lo"], "did you mean 'low'"),
         (["train", "--weighting", "low:-1"], "regularization must be positive"),
         (["train", "--weighting", "low:nan"], "regularization must be positive"),

@@ -61,7 +61,7 @@ def test_negative_margin_by_hand():
         np.testing.assert_array_equal(
             difficulty.negative_margin(shaped, jnp.array([1, 1])), [-1.5, 0.5]
         )
-    with pytest.raises(ValueError, match="of one network"):
+    with pytest.raises(ValueError, match="margins need logits"):
         difficulty.negative_margin(logits, labels[:2])
 
 
