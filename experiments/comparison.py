@@ -7,8 +7,6 @@ validation set is spoiled like the training set. Methods that start from a refer
 know the truth, say so in the table: their further cost and knowledge are not in the budget.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from experiments import plotting
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
-from experiments.files import write_atomically, write_json
+from experiments.files import write_atomically, write_csv, write_json
 from experiments.method_rows import last_evaluation, method_rows
 from experiments.result import load_result
 from experiments.results import Row, align, rows_as_json
@@ -262,7 +260,7 @@ def _present(folder: Path, preset: str) -> str:
         folder / "summary.json",
         {c: rows_as_json([cell.row for cell in cells.values()]) for c, cells in table.items()},
     )
-    _write_csv(folder / "comparison.csv", table)
+    _write_table(folder / "comparison.csv", table)
     _write_variants(folder)
     differences = {
         CONDITIONS[c].title: {m: (cell.difference, cell.half_width) for m, cell in cells.items()}
@@ -332,18 +330,16 @@ def _verdicts(table: dict[str, dict[str, Cell]]) -> list[str]:
     return ["\n".join(lines)]
 
 
-def _write_csv(path: Path, table: dict[str, dict[str, Cell]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
+def _write_table(path: Path, table: dict[str, dict[str, Cell]]) -> None:
     header = "condition method error standard_error difference half_width verdict noise_auc seconds"
-    writer.writerow([*header.split(), "settings", "beyond"])
+    rows: list[list] = [[*header.split(), "settings", "beyond"]]
     for condition, cells in table.items():
         for name, cell in cells.items():
             row = cell.row
             numbers = [row.mean, row.standard_error, cell.difference, cell.half_width]
             rest = [cell.verdict, row.extra["noise AUC"], row.seconds, row.chosen, _beyond(name)]
-            writer.writerow([condition, name, *(f"{x:.4f}" for x in numbers), *rest])
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+            rows.append([condition, name, *(f"{x:.4f}" for x in numbers), *rest])
+    write_csv(path, rows)
 
 
 def _write_variants(folder: Path) -> None:
@@ -363,9 +359,7 @@ def _write_variants(folder: Path) -> None:
                 rate = f"{result.configs[h].learning_rate:g}"
                 numbers = [f"{errors[h].mean():.4f}", f"{spread:.4f}"]
                 rows.append([condition, method, settings, rate, *numbers])
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    write_atomically(folder / "variants.csv", lambda file: file.write(text.getvalue().encode()))
+    write_csv(folder / "variants.csv", rows)
 
 
 def _experiment(name: str, data: str, times: dict[str, str]) -> Experiment:

@@ -5,8 +5,6 @@ training example; rank correlations between the measures, and the area under the
 as a detector of wrong labels. Nothing is tuned.
 """
 
-import csv
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +18,7 @@ from experiments import plotting
 from experiments.data import TaskConfig, load, make_task
 from experiments.difficulty_scores import MEASURES, Budget, measure_difficulty
 from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_atomically, write_json
+from experiments.files import write_arrays, write_csv, write_json
 from experiments.models import make_model
 from experiments.results import align
 
@@ -83,19 +81,13 @@ def _compute(name: str, options: Options) -> None:
         }
         write_arrays(path, known | scores)
         if seed == 0:
-            _write_csv(path.with_suffix(".csv"), known | scores)
+            columns = known | scores
+            rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+            write_csv(path.with_suffix(".csv"), [list(columns), *rows])
 
 
 def _file(folder: Path, setting: str, seed: int) -> Path:
     return folder / setting / f"seed{seed}.npz"
-
-
-def _write_csv(path: Path, columns: dict[str, np.ndarray]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _present(folder: Path, preset: str) -> str:

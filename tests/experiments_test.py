@@ -85,6 +85,10 @@ def test_correlation_matrix_shows_every_number():
     assert [text.get_text() for text in figure.axes[0].texts] == ["100", "-50", "-50"]
 
 
+def read_csv(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 @pytest.mark.slow
 def test_the_comparison_runs(monkeypatch, tmp_path, capsys):
     few = ("uniform", "low", "co-teaching", "rho_loss", "S-model, confusion")
@@ -94,9 +98,9 @@ def test_the_comparison_runs(monkeypatch, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "uniform + fine-tuning" in text
     assert "long tail, 20 : 1, worse than ERM" in text
-    rows = list(csv.DictReader((folder / "comparison.csv").open()))
+    rows = read_csv(folder / "comparison.csv")
     assert len(rows) == 4 * (len(few) + 2)
-    assert len(list(csv.DictReader((folder / "variants.csv").open()))) == 4 * 2 * len(few)
+    assert len(read_csv(folder / "variants.csv")) == 4 * 2 * len(few)
     assert (folder / "differences.png").exists()
     assert main(["report", str(folder)]) == 0
 
