@@ -1,13 +1,14 @@
 """The theory checks at reduced size, and that each fails when what it checks is wrong."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 
 from theory_checks import __main__ as command
 from theory_checks import low_qp, ren_metagrad
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Plot, Row
 from weighting import low_weights
 
 SMALL_NETWORKS = (ren_metagrad.MLP(2, "relu", True), ren_metagrad.BatchNormNet())
@@ -69,11 +70,38 @@ def test_check_passes_only_within_every_bound():
         Check("X", "a claim", "TRUE", ())
 
 
+def test_a_control_that_passes_fails_the_check():
+    check = Check("X", "a claim", "EXACT", (Row("x", 0.5, 1.0),), control=(Row("x", 2.0, 1.0),))
+    assert check.passed
+    assert "control negative" in check.report()
+    blind = dataclasses.replace(check, control=(Row("x", 0.5, 1.0),))
+    assert not blind.passed
+    assert "CONTROL PASSED" in blind.report()
+
+
+def test_records_and_pages(monkeypatch, tmp_path, capsys):
+    plot = Plot("t", "error", {"measured": ([1, 10], [0.1, 0.01])}, "xy")
+    check = Check(
+        "A-1", "a claim", "EXACT", (Row("x", math.inf, 1.0),), "smooth", erratum="No.", plot=plot
+    )
+    monkeypatch.setattr(command, "CHECKS", {"a": lambda preset: [check]})
+    assert command.main(["--out", str(tmp_path)]) == 1
+    assert "FAILED  A-1" in capsys.readouterr().out
+    record = json.loads((tmp_path / "A-1.json").read_text())
+    assert record["rows"] == [{"quantity": "x", "value": None, "bound": 1.0}]
+    assert record["passed"] is False
+    assert (tmp_path / "A-1.png").read_bytes().startswith(b"\x89PNG")
+    assert "| A-1 | EXACT | **fails** | - | a claim |" in (tmp_path / "RESULTS.md").read_text()
+    assert "- **A-1**: No." in (tmp_path / "ERRATA.md").read_text()
+
+
 def test_command_line(monkeypatch, capsys):
     good = Check("G", "good", "EXACT", (Row("x", 0.0, 1.0),))
     bad = Check("B", "bad", "EXACT", (Row("x", 2.0, 1.0),))
-    monkeypatch.setattr(command, "CHECKS", {"good": lambda: [good], "bad": lambda: [good, bad]})
+    made = {"good": lambda preset: [good], "bad": lambda preset: [good, bad]}
+    monkeypatch.setattr(command, "CHECKS", made)
     assert command.main(["good"]) == 0
+    assert command.main(["--only", "good", "--preset", "smoke"]) == 0
     assert command.main([]) == 1
     assert "failed: B" in capsys.readouterr().out
     assert command.main(["--list"]) == 0

@@ -1,37 +1,49 @@
-"""Runs the checks: `python -m theory_checks [NAME ...]`; exits 1 if one fails."""
+"""Runs the checks: `python -m theory_checks [--only NAME ...] [--preset smoke|full] [--out DIR]`.
+
+Exits 1 if a check fails, or if its control does not. With --out every check leaves a JSON record
+and its figure there, and `RESULTS.md` and `ERRATA.md` are made from the records.
+"""
 
 import argparse
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
-from theory_checks import low_qp, ren_metagrad
-from theory_checks.records import Check
+from tqdm.auto import tqdm
 
-CHECKS: dict[str, Callable[[], list[Check]]] = {
-    "low_qp": low_qp.checks,
-    "ren_metagrad": ren_metagrad.checks,
-}
+from theory_checks.catalogue import CHECKS
+from theory_checks.pages import write_errata, write_record, write_results
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints a table and a verdict for each claim of the named checks; 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m theory_checks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="checks to run; default all")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="the same")
+    parser.add_argument("--preset", choices=("smoke", "full"), default="full", help="how large")
+    parser.add_argument("--out", type=Path, help="folder of records, figures and pages")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - set(CHECKS))
+    names = [*options.names, *options.only]
+    unknown = sorted(set(names) - set(CHECKS))
     if unknown:
         parser.error(f"unknown {', '.join(unknown)}; known are {', '.join(CHECKS)}")
     if options.list:
         print("\n".join(CHECKS))
         return 0
-    failed = []
-    for name in options.names or CHECKS:
-        for check in CHECKS[name]():
-            print(check.report(), end="\n\n", flush=True)
+    failed, checks = [], []
+    for name in tqdm(names or list(CHECKS), unit="check", disable=None):
+        for check in CHECKS[name](options.preset):
+            tqdm.write(check.report() + "\n")
+            checks.append(check)
+            if options.out:
+                write_record(options.out, check)
             if not check.passed:
                 failed.append(check.id)
-    print(f"failed: {', '.join(failed)}" if failed else "all passed")
+    if options.out:
+        write_results(options.out, checks)
+        write_errata(options.out, checks)
+        print(f"records, figures and pages are in {options.out}")
+    print(f"failed: {', '.join(failed)}" if failed else f"all {len(checks)} claims passed")
     return 1 if failed else 0
 
 

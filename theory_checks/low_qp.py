@@ -31,8 +31,16 @@ SLOW_SIZES = (5, 32, 64)
 HAS_CVXOPT = importlib.util.find_spec("cvxopt") is not None
 
 
-def checks() -> list[Check]:
-    """All claims at full size."""
+def checks(preset: str) -> list[Check]:
+    """All claims; small problems and few of them for "smoke"."""
+    if preset == "smoke":
+        return [
+            linear_program(count=12),
+            projection(per_size=4, num_slow=2),
+            float32_residual(count=60, num_timed=1),
+            consequences(count=30, size=8),
+            gradient_scale(),
+        ]
     return [linear_program(), projection(), float32_residual(), consequences(), gradient_scale()]
 
 

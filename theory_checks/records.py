@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 STATUSES = {
@@ -37,14 +38,31 @@ class Row(NamedTuple):
         return (self.bound - self.value) / abs(self.bound)
 
 
+class Plot(NamedTuple):
+    """One figure of a check: curves by name, each (x values, y values)."""
+
+    xlabel: str
+    ylabel: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    log: str = ""  # which axes are logarithmic: "", "x", "y" or "xy"
+
+
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """The outcome of checking one claim."""
+    """The outcome of checking one claim.
+
+    `control` is measured by the same code where an assumption is broken or the statement altered:
+    at least one of its rows must leave its bound, or the check cannot tell right from wrong.
+    """
 
     id: str
     statement: str
     status: str
     rows: tuple[Row, ...]
+    assumptions: str = ""
+    control: tuple[Row, ...] = ()
+    erratum: str = ""  # what is wrong as printed, and what holds instead, in two sentences
+    plot: Plot | None = None
 
     def __post_init__(self):
         if self.status not in STATUSES:
@@ -56,19 +74,22 @@ class Check:
         return min((row.margin for row in self.rows), default=math.inf)
 
     @property
+    def control_is_negative(self) -> bool:
+        """Whether the control fails, as it must; true of a check without one."""
+        return not self.control or min(row.margin for row in self.control) < 0
+
+    @property
     def passed(self) -> bool:
-        """Whether every number is within its bound."""
-        return self.worst_margin >= 0
+        """Whether every number is within its bound, and the control's are not."""
+        return self.worst_margin >= 0 and self.control_is_negative
 
     def report(self) -> str:
         """The numbers as an aligned table, then a verdict in one line."""
+        labelled = [(row.quantity, row) for row in self.rows]
+        labelled += [(f"control: {row.quantity}", row) for row in self.control]
         cells = [
-            (
-                row.quantity,
-                f"{row.value + 0.0:.3g}",
-                "" if row.bound is None else f"<= {row.bound:.3g}",
-            )
-            for row in self.rows
+            (name, f"{row.value + 0.0:.3g}", "" if row.bound is None else f"<= {row.bound:.3g}")
+            for name, row in labelled
         ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
@@ -78,4 +99,6 @@ class Check:
         verdict = f"{'passed' if self.passed else 'FAILED'}  {self.id}  {self.status}"
         if math.isfinite(self.worst_margin):
             verdict += f"  (worst margin: {100 * self.worst_margin:.3g} % of its bound)"
+        if self.control:
+            verdict += "; control negative" if self.control_is_negative else "; CONTROL PASSED"
         return "\n".join([f"{self.id}: {self.statement}", *lines, verdict])

@@ -94,8 +94,11 @@ NETWORKS = (
 )
 
 
-def checks() -> list[Check]:
-    """All claims at full size."""
+def checks(preset: str) -> list[Check]:
+    """All claims; two networks for "smoke"."""
+    if preset == "smoke":
+        networks = (MLP(2, "relu", True), BatchNormNet())
+        return [meta_gradient(networks=networks), normalization(num_points=3)]
     return [meta_gradient(), normalization()]
 
 

@@ -1,0 +1,93 @@
+"""What a run of the checks leaves: a JSON record and a figure per claim, and two pages."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from theory_checks.records import STATUSES, Check, Plot, Row
+
+
+def write_record(folder: Path, check: Check) -> None:
+    """Writes `ID.json`, and `ID.png` if the check has a plot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = dataclasses.asdict(check)
+    record["rows"] = [_row(row) for row in check.rows]
+    record["control"] = [_row(row) for row in check.control]
+    record |= {"passed": check.passed, "control_is_negative": check.control_is_negative}
+    record.pop("plot")
+    path = folder / f"{_file_name(check)}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    if check.plot:
+        _draw(check.plot, check.id).savefig(path.with_suffix(".png"), dpi=110)
+
+
+def write_results(folder: Path, checks: Sequence[Check]) -> None:
+    """Writes `RESULTS.md`: every claim with its verdict, then its numbers."""
+    lines = [
+        "# Theoretical claims, checked",
+        "",
+        "Written by `python -m theory_checks --out DIR`.",
+        "",
+    ]
+    lines += ["| claim | status | verdict | control | statement |", "|---|---|---|---|---|"]
+    for check in checks:
+        verdict = "holds" if check.worst_margin >= 0 else "**fails**"
+        control = (
+            ("negative" if check.control_is_negative else "**passes**") if check.control else "-"
+        )
+        lines.append(f"| {check.id} | {check.status} | {verdict} | {control} | {check.statement} |")
+    lines += ["", "What the statuses mean:", ""]
+    lines += [f"- {status}: {meaning}" for status, meaning in STATUSES.items()]
+    for check in checks:
+        lines += ["", f"## {check.id}", "", check.statement]
+        if check.assumptions:
+            lines += ["", f"Assumes: {check.assumptions}"]
+        lines += ["", "| measured | value | bound |", "|---|---|---|"]
+        named = [(row.quantity, row) for row in check.rows]
+        named += [(f"control: {row.quantity}", row) for row in check.control]
+        for name, row in named:
+            bound = "" if row.bound is None else f"{row.bound:.3g}"
+            lines.append(f"| {name} | {row.value + 0.0:.3g} | {bound} |")
+        if check.plot:
+            lines += ["", f"![{check.id}]({_file_name(check)}.png)"]
+    (folder / "RESULTS.md").write_text("\n".join(lines) + "\n")
+
+
+def write_errata(folder: Path, checks: Sequence[Check]) -> None:
+    """Writes `ERRATA.md`: what does not hold as printed, and what holds instead."""
+    lines = ["# Errata, machine-checked", ""]
+    lines += ["What the papers print and a program refutes, with the statement that it confirms."]
+    lines += ["Written by `python -m theory_checks --out DIR`.", ""]
+    lines += [f"- **{check.id}**: {check.erratum}" for check in checks if check.erratum]
+    (folder / "ERRATA.md").write_text("\n".join(lines) + "\n")
+
+
+def _row(row: Row) -> dict:
+    numbers = {"value": row.value, "bound": row.bound}
+    return {"quantity": row.quantity} | {
+        name: None if x is None or not math.isfinite(x) else float(x) for name, x in numbers.items()
+    }
+
+
+def _file_name(check: Check) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", check.id)
+
+
+def _draw(plot: Plot, title: str) -> Figure:
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for name, (x, y) in plot.curves.items():
+        axes.plot(x, y, marker=".", label=name)
+    if "x" in plot.log:
+        axes.set_xscale("log")
+    if "y" in plot.log:
+        axes.set_yscale("log")
+    axes.set(xlabel=plot.xlabel, ylabel=plot.ylabel, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
