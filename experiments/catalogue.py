@@ -1,6 +1,6 @@
 """The experiments by name."""
 
-from experiments import comparison, demo, difficulty
+from experiments import comparison, demo, difficulty, sensitivity
 from experiments.experiment import Experiment
 from experiments.ren2018 import figure2
 
@@ -10,6 +10,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         demo.EXPERIMENT,
         *comparison.EXPERIMENTS,
         *difficulty.EXPERIMENTS,
+        sensitivity.EXPERIMENT,
         figure2.EXPERIMENT,
     )
 }

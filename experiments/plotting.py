@@ -312,6 +312,18 @@ def differences(panels: Mapping[str, Mapping[str, tuple[float, float]]], *, titl
     return figure
 
 
+def scatter(x_values: np.ndarray, y_values: np.ndarray, *, x: str, y: str, title: str) -> Figure:
+    """Points with both axes logarithmic; zeros are drawn at the lower edge."""
+    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    low_x, low_y = (np.min(values[values > 0], initial=1.0) / 2 for values in (x_values, y_values))
+    axes.scatter(np.maximum(x_values, low_x), np.maximum(y_values, low_y), s=8, alpha=0.3, lw=0)
+    axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
+    _clean_look(axes)
+    return figure
+
+
 def correlation_matrix(correlations: np.ndarray, names: Sequence[str], *, title: str) -> Figure:
     """A matrix [M, M] in [-1, 1] as colours and numbers (in hundredths)."""
     size = 2.2 + 0.36 * len(names)

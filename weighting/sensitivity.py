@@ -29,7 +29,7 @@ LossFn = Callable[[Array, Array], Array]
 class Sensitivity(NamedTuple):
     """How much a classifier depends on the choice between two weightings; a batch of one pair."""
 
-    disagreement: Array  # [] share of the inputs that the two classifiers call differently
+    disagreement: Array  # [] share of inputs that the two classifiers call differently
     angle: Array  # [] between their directions, radians
     regularization: Array  # [] the effective lambda that stands for the budget
     is_separated: Array  # [] whether the first classifier makes no error on its training set
@@ -46,6 +46,7 @@ def weighting_sensitivity(
     learning_rate: float | Array,
     num_steps: float | Array,
     regularization: float | Array = 0.0,
+    evaluation_inputs: Array | None = None,
     num_iterations: int = 60,
 ) -> Sensitivity:
     """Predicts how far apart two weightings of the same training set end.
@@ -61,6 +62,8 @@ def weighting_sensitivity(
       num_steps: the step budget T; infinity is training to convergence (which needs
         `regularization` > 0 on separable data).
       regularization: lambda_0 >= 0, the coefficient of theta in the gradient (weight decay).
+      evaluation_inputs: [M, D] on which the two classifiers are compared, no labels needed; by
+        default the training inputs, on which separated data show no disagreement.
       num_iterations: of the damped Newton method, static.
 
     Returns:
@@ -91,7 +94,7 @@ def weighting_sensitivity(
         lambda w: _minimize(margins, w / jnp.mean(w), loss_fn, strength, num_iterations)
     )
     thetas, residuals = solve(jnp.stack([weights, other_weights]))
-    scores = inputs @ thetas.T
+    scores = (inputs if evaluation_inputs is None else evaluation_inputs) @ thetas.T
     units = thetas / jnp.maximum(jnp.linalg.norm(thetas, axis=1, keepdims=True), 1e-30)
     return Sensitivity(
         disagreement=jnp.mean((scores[:, 0] > 0) != (scores[:, 1] > 0)),
