@@ -1,6 +1,7 @@
 """The comparison of methods and the difficulty measures: their statistics, files and figures."""
 
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -120,3 +121,15 @@ def test_difficulty_runs_and_resumes(tmp_path, capsys):
     for path, content in files.items():
         if path.name != "seed1.npz":
             assert path.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_sensitivity_runs(tmp_path, capsys):
+    folder = tmp_path / "out"
+    assert main(["run", "sensitivity", "--preset", "smoke", "--out", str(folder)]) == 0
+    assert "rank correlation" in capsys.readouterr().out
+    rows = read_csv(folder / "sensitivity.csv")
+    assert len(rows) == 3 * 2 * 3 * 3 * 2 * 2  # losses, pairs, sizes, decays, budgets, seeds
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["all"]["rank_correlation"] > 0.7
+    assert main(["report", str(folder)]) == 0

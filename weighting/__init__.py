@@ -99,6 +99,7 @@ from weighting.selective_step import (
     make_selective_train_step,
     top_selector,
 )
+from weighting.sensitivity import weighting_sensitivity
 from weighting.superloss import superloss
 from weighting.train_step import (
     Batch,
@@ -201,6 +202,7 @@ __all__ = [
     "speedup_threshold",
     "train_mentor",
     "unrolled_scores",
+    "weighting_sensitivity",
     # training
     "Batch",
     "ModelOutput",
