@@ -9,13 +9,16 @@ method with its paper and what it needs.
 from weighting import (
     bias_variance,
     boosting,
+    bounds,
     cross_validation,
     dataset_scores,
     density_ratio,
     difficulty,
     ensemble_difficulty,
     gradient_norms,
+    implicit_bias,
     label_shift,
+    long_horizon,
     losses,
     metrics,
     noise_adaptation,
@@ -63,6 +66,7 @@ from weighting.margin_based import (
     margins,
     small_margin_weights,
 )
+from weighting.max_margin import kernel_max_margin, max_margin
 from weighting.mentornet import (
     init_mentor,
     mentor_targets,
@@ -76,6 +80,7 @@ from weighting.meta_weight_net import (
     meta_gradient,
     meta_weight_net,
 )
+from weighting.multiclass_margin import multiclass_max_margin
 from weighting.normalizers import (
     clip,
     ema,
@@ -192,11 +197,14 @@ __all__ = [
     "cluster_class_sizes",
     "fast_scores",
     "init_mentor",
+    "kernel_max_margin",
     "lookahead_weights",
     "low_kkt_residual",
     "margins",
+    "max_margin",
     "mentor_targets",
     "meta_gradient",
+    "multiclass_max_margin",
     "read_history",
     "sample_mentor_features",
     "speedup_threshold",
@@ -221,13 +229,16 @@ __all__ = [
     # modules
     "bias_variance",
     "boosting",
+    "bounds",
     "cross_validation",
     "dataset_scores",
     "density_ratio",
     "difficulty",
     "ensemble_difficulty",
     "gradient_norms",
+    "implicit_bias",
     "label_shift",
+    "long_horizon",
     "losses",
     "metrics",
     "noise_adaptation",

@@ -89,8 +89,8 @@ def max_margin(
        = \min_{p \in \Delta,\ \sum_i y_i p_i = 0} \Big\| \sum_i p_i y_i x_i \Big\|
 
     The multipliers of the support vector machine are :math:`p^\star / \gamma^{\star 2}`. Linearly
-    dependent support vectors leave :math:`p^\star` free; one that needs at most D + 1 (D + 2 with an intercept) of them is
-    returned.
+    dependent support vectors leave :math:`p^\star` free; one that needs at most D + 1 of them
+    (D + 2 with an intercept) is returned.
 
     If no hyperplane separates the data, the margin is zero, its value over the unit ball (a
     negative margin is not optimised), and `dual` proves it.
