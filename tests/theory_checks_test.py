@@ -32,6 +32,7 @@ def failing_rows(check):
 def test_claim_holds(run_check):
     check = run_check()
     assert check.passed, check.report()
+    assert check.control
 
 
 def test_projection_agrees_and_a_perturbed_solver_does_not(monkeypatch):
@@ -39,6 +40,7 @@ def test_projection_agrees_and_a_perturbed_solver_does_not(monkeypatch):
     monkeypatch.setattr(low_qp, "SLOW_SIZES", (5,))
     right = low_qp.projection(per_size=12, num_slow=6)
     assert right.passed, right.report()
+    assert right.control
     monkeypatch.setattr(low_qp, "SLOW_SIZES", ())
     wrong = low_qp.projection(
         solve=lambda norms, lam: low_weights(norms, lam) * (1 + 1e-8), per_size=12
@@ -49,6 +51,7 @@ def test_projection_agrees_and_a_perturbed_solver_does_not(monkeypatch):
 def test_scores_agree_and_perturbed_ones_do_not():
     right = ren_metagrad.meta_gradient(networks=SMALL_NETWORKS)
     assert right.passed, right.report()
+    assert right.control
     assert len(right.rows) == 7
     wrong = ren_metagrad.meta_gradient(
         networks=SMALL_NETWORKS[:1], scores=lambda problem: ren_metagrad.fast(problem) * (1 + 1e-5)

@@ -2,11 +2,53 @@
 
 from collections.abc import Callable
 
-from theory_checks import low_qp, ren_metagrad
+from theory_checks import (
+    descent_lemma,
+    low_firstorder,
+    low_proxy,
+    low_qp,
+    low_regularizer,
+    ren_lemma1,
+    ren_metagrad,
+    ren_thm2,
+    xu_claim1,
+    xu_dual,
+    xu_lemmas,
+    xu_networks,
+    xu_prop1,
+    xu_prop3,
+    xu_tails,
+    zhou_biasvar,
+    zhou_imbalance,
+    zhou_margin,
+    zhou_noise,
+    zhou_uncertainty,
+)
 from theory_checks.records import Check
 
 # name -> checks of a preset, "smoke" (seconds) or "full"
 CHECKS: dict[str, Callable[[str], list[Check]]] = {
-    "low_qp": low_qp.checks,
-    "ren_metagrad": ren_metagrad.checks,
+    module.__name__.rpartition(".")[2]: module.checks
+    for module in (
+        ren_metagrad,
+        ren_lemma1,
+        ren_thm2,
+        low_qp,
+        low_firstorder,
+        low_regularizer,
+        low_proxy,
+        xu_tails,
+        xu_dual,
+        xu_claim1,
+        xu_prop1,
+        xu_prop3,
+        xu_lemmas,
+        descent_lemma,
+        xu_networks,
+        zhou_biasvar,
+        zhou_noise,
+        zhou_imbalance,
+        zhou_margin,
+        zhou_uncertainty,
+    )
 }

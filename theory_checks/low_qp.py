@@ -130,6 +130,7 @@ def linear_program(*, count: int = 60, seed: int = 0) -> Check:
     """S-E7: without the penalty the optimum is B max g, by any split over the largest."""
     rng = np.random.default_rng(seed)
     rows = {"linear program": 0.0, "random split over ties": 0.0, "LOW, tiny lambda": 0.0}
+    altered = {"LOW, lambda = 0.1": 0.0, "weights at most 2": 0.0}
     with jax.enable_x64(True):
         solve = jax.jit(low_weights)
         for norms in random_norms(rng, count, 32):
@@ -141,13 +142,25 @@ def linear_program(*, count: int = 60, seed: int = 0) -> Check:
             split = rng.exponential(1, size) * (norms == largest)
             split *= size / split.sum()
             values = (-result.fun, split @ norms, np.asarray(solve(norms, 1e-13)) @ norms)
-            for name, value in zip(rows, values, strict=True):
-                rows[name] = max(rows[name], abs(value / optimum - 1))
+            capped = scipy.optimize.linprog(
+                -norms, A_eq=np.ones((1, size)), b_eq=[size], bounds=(0, 2), method="highs"
+            )
+            other_values = (np.asarray(solve(norms, 0.1)) @ norms, -capped.fun)
+            for found, these in ((rows, values), (altered, other_values)):
+                for name, value in zip(found, these, strict=True):
+                    found[name] = max(found[name], abs(value / optimum - 1))
+
+    def as_rows(found: dict[str, float]) -> tuple[Row, ...]:
+        return tuple(
+            Row(f"{name}: relative distance from B max g", v, 1e-9) for name, v in found.items()
+        )
+
     return Check(
         "S-E7",
         "without the penalty, all weight on the largest norm is optimal: max w.g = B max g",
         "EXACT",
-        tuple(Row(f"{name}: relative distance from B max g", v, 1e-9) for name, v in rows.items()),
+        as_rows(rows),
+        control=as_rows(altered),
     )
 
 
@@ -173,6 +186,17 @@ def projection(
         rows = [
             Row(f"bisection on the KKT conditions, {per_size * len(SIZES)} programs", worst, 1e-9)
         ]
+        norms, regularization = random_programs(rng, per_size, SIZES[-1])
+        expected = bisection(norms, regularization)
+        altered = {
+            "wrong sign, projection of 1 - g / (2 lambda)": batched(-norms, regularization),
+            "factor 2 lost, projection of 1 + g / lambda": batched(norms, regularization / 2),
+            "gradients of the batch mean, g / B^2": batched(norms / SIZES[-1] ** 2, regularization),
+        }
+        control = tuple(
+            Row(f"{name}: bisection", largest_difference(weights, expected), 1e-9)
+            for name, weights in altered.items()
+        )
         peers: dict[str, Callable[[np.ndarray, float], Any]] = {
             "SciPy SLSQP": slsqp,
             "jaxopt OSQP": jax.jit(lambda g, lam: low_weights(g, lam, solver="osqp")),
@@ -196,6 +220,7 @@ def projection(
         "LOW's weights are the projection of 1 + g / (2 lambda): largest difference to",
         "EXACT",
         tuple(rows),
+        control=control,
     )
 
 
@@ -204,8 +229,17 @@ def float32_residual(*, count: int = 600, num_timed: int = 20, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     norms, regularization = map(np.float32, random_programs(rng, count, 256))
     weights = jax.jit(jax.vmap(low_weights))(norms, regularization)
-    residuals = jax.jit(jax.vmap(low_kkt_residual))(weights, norms, regularization)
-    rows = [Row(f"largest KKT residual of {count} programs", float(jnp.max(residuals)), 1e-6)]
+    residual = jax.jit(jax.vmap(low_kkt_residual))
+
+    def worst(weights: Any, regularization: Any) -> float:
+        return float(jnp.max(residual(weights, norms, regularization)))
+
+    quantity = f"largest KKT residual of {count} programs"
+    rows = [Row(quantity, worst(weights, regularization), 1e-6)]
+    control = (
+        Row(f"{quantity}, lambda 0.1 % off", worst(weights, 1.001 * regularization), 1e-6),
+        Row(f"{quantity}, uniform weights", worst(jnp.ones_like(weights), regularization), 1e-6),
+    )
     solvers: dict[str, Callable[[Any, Any], Any]] = {
         "projection": jax.jit(low_weights),
         "jaxopt OSQP": jax.jit(lambda g, lam: low_weights(g, lam, solver="osqp")),
@@ -219,10 +253,11 @@ def float32_residual(*, count: int = 600, num_timed: int = 20, seed: int = 0) ->
         milliseconds = 1e3 * _median_seconds(solve, typical, np.float32(0.1))
         rows.append(Row(f"{name}: ms per solve at lambda = 0.1", milliseconds))
     return Check(
-        "S-E9",
+        "S-E9 float32",
         "the float32 projection at B = 256 solves its program to round-off",
         "EXACT",
         tuple(rows),
+        control=control,
     )
 
 
@@ -250,14 +285,21 @@ def consequences(*, count: int = 120, size: int = 32, seed: int = 0) -> Check:
         # Thresholds, just above and just below; the second needs a unique largest norm.
         unclipped = (mean - norms.min(axis=1)) / 2
         varied = unclipped > 0
-        above, below = (np.where(varied, (1 + e) * unclipped, 1.0) for e in (1e-6, -1e-6))
-        wrong_side = np.sum(_zeros(solve(norms, above))[varied] > 0)
-        wrong_side += np.sum(_zeros(solve(norms, below))[varied] == 0)
+
+        def wrong_side(threshold: np.ndarray) -> float:
+            """Programs that clip just above the threshold, or clip nothing just below."""
+            above, below = (np.where(varied, (1 + e) * threshold, 1.0) for e in (1e-6, -1e-6))
+            clips = np.sum(_zeros(solve(norms, above))[varied] > 0)
+            return float(clips + np.sum(_zeros(solve(norms, below))[varied] == 0))
+
         continuous = rng.exponential(1, (count, size))
         top = np.sort(continuous, axis=1)[:, -2:]
-        vertex = (top[:, 1] - top[:, 0]) / (2 * size)
-        wrong_vertex = np.sum(_zeros(solve(continuous, (1 - 1e-6) * vertex)) != size - 1)
-        wrong_vertex += np.sum(_zeros(solve(continuous, (1 + 1e-6) * vertex)) == size - 1)
+
+        def wrong_vertex(threshold: np.ndarray) -> float:
+            """Programs of several weights just below the threshold, or of one just above."""
+            several = np.sum(_zeros(solve(continuous, (1 - 1e-6) * threshold)) != size - 1)
+            one = np.sum(_zeros(solve(continuous, (1 + 1e-6) * threshold)) == size - 1)
+            return float(several + one)
 
         # A larger lambda: fewer zeros, a smaller gain w.g, which never falls below uniform's.
         milder = solve(norms, 1.5 * regularization)
@@ -268,12 +310,17 @@ def consequences(*, count: int = 120, size: int = 32, seed: int = 0) -> Check:
         scale, shift = 10 ** rng.uniform(-2, 2, count), rng.uniform(0, 10, count)
         scaled = solve(scale[:, None] * norms, scale * regularization)
         shifted = solve(norms + shift[:, None], regularization)
+        only_norms = solve(scale[:, None] * norms, regularization)
         equal = solve(np.repeat(shift[:, None], size, axis=1), regularization)
         rows = (
             Row("lambda -> 0: distance from the vertex", _gap(solve, norms, 1e-12, shared), 1e-10),
             Row("lambda -> inf: excess over max |g - mean| / (2 lambda)", float(excess), 1e-12),
-            Row("programs on the wrong side of (mean - min) / 2", float(wrong_side), 0),
-            Row("programs on the wrong side of (g_1 - g_2) / (2 B)", float(wrong_vertex), 0),
+            Row("programs on the wrong side of (mean - min) / 2", wrong_side(unclipped), 0),
+            Row(
+                "programs on the wrong side of (g_1 - g_2) / (2 B)",
+                wrong_vertex((top[:, 1] - top[:, 0]) / (2 * size)),
+                0,
+            ),
             Row("larger norm, smaller weight", float(-np.min(np.diff(in_order))), 1e-10),
             Row("larger lambda, larger gain w.g", float(np.max(milder_gain - gain)), 1e-12),
             Row("gain w.g below uniform's", float(np.max(1 - gain)), 1e-12),
@@ -282,8 +329,22 @@ def consequences(*, count: int = 120, size: int = 32, seed: int = 0) -> Check:
             Row("w(g + c, lambda) - w(g, lambda)", largest_difference(shifted, weights), 1e-10),
             Row("equal norms: distance from uniform", largest_difference(equal, 1.0), 1e-10),
         )
+        control = (
+            Row("programs on the wrong side of mean - min", wrong_side(2 * unclipped), 0),
+            Row(
+                "programs on the wrong side of (g_1 - g_2) / 2",
+                wrong_vertex((top[:, 1] - top[:, 0]) / 2),
+                0,
+            ),
+            Row("w(c g, lambda) - w(g, lambda)", largest_difference(only_norms, weights), 1e-10),
+            Row("unequal norms: distance from uniform", largest_difference(weights, 1.0), 1e-10),
+        )
     return Check(
-        "S-E9", "limits, thresholds, monotonicity, scale identity, shift invariance", "EXACT", rows
+        "S-E9 consequences",
+        "limits, thresholds, monotonicity, scale identity, shift invariance",
+        "EXACT",
+        rows,
+        control=control,
     )
 
 
@@ -304,20 +365,27 @@ def gradient_scale(*, batch_size: int = 256, num_classes: int = 10, seed: int = 
 
         example, batch_mean = weights("example"), weights("batch_mean")
         norms = logit_gradient_norms(cross_entropy, logits, labels)
-        milder = low_weights(norms, 0.1 * batch_size**2)
-        difference = largest_difference(batch_mean, milder)
+
+        def difference(factor: float) -> float:
+            return largest_difference(batch_mean, low_weights(norms, 0.1 * factor))
+
         rows = (
-            Row("batch-mean scale: difference to lambda B^2", difference, 1e-10),
+            Row("batch-mean scale: difference to lambda B^2", difference(batch_size**2), 1e-10),
             Row("example scale: smallest weight", float(jnp.min(example))),
             Row("example scale: largest weight", float(jnp.max(example))),
             Row("batch-mean scale: 1 - smallest weight", float(1 - jnp.min(batch_mean))),
             Row("batch-mean scale: largest weight - 1", float(jnp.max(batch_mean) - 1)),
         )
+        control = (
+            Row("batch-mean scale: difference to lambda B", difference(batch_size), 1e-10),
+            Row("batch-mean scale: difference to lambda", difference(1), 1e-10),
+        )
     return Check(
-        "S-E9",
+        "S-E9 gradient scale",
         f"differentiating the batch mean hides B^2 in lambda (B = {batch_size}, lambda = 0.1)",
         "EXACT",
         rows,
+        control=control,
     )
 
 

@@ -144,6 +144,17 @@ def unrolled(problem: Problem) -> Array:
     return unrolled_scores(problem.losses_fn, problem.params, problem.clean_loss_fn, optax.sgd(1.0))
 
 
+def from_ones(problem: Problem) -> Array:
+    """Algorithm 1 from weights of one instead of zero: a virtual step that goes somewhere."""
+    return unrolled_scores(
+        problem.losses_fn,
+        problem.params,
+        problem.clean_loss_fn,
+        optax.sgd(1.0),
+        initial_weights=jnp.ones(len(problem.noisy[1])),
+    )
+
+
 def jacobian_rows(problem: Problem) -> Array:
     """Inner products of explicit rows of the Jacobian with the clean gradient."""
     rows = jax.jacrev(problem.losses_fn)(problem.params)
@@ -219,11 +230,23 @@ def meta_gradient(
             if isinstance(network, MLP):
                 difference = relative_difference(layer_products(problem, network), own)
                 rows.append(Row(f"{_describe(network)}: layer products", difference, 1e-12))
+        problem = make_problem(networks[0], seed=seed)
+        ahead, own = _jit_all([from_ones, scores], problem)
+        control = (
+            Row("virtual step from weights one", relative_difference(ahead, own), 1e-12),
+            Row("the gradient dG / d epsilon itself", relative_difference(-own, own), 1e-12),
+            Row(
+                "scores per example (another 1 / n)",
+                relative_difference(own / len(own), own),
+                1e-12,
+            ),
+        )
     return Check(
         "R-E12",
         "the fast scores are Algorithm 1's: differences relative to the largest score",
         "EXACT",
         tuple(rows),
+        control=control,
     )
 
 
@@ -248,7 +271,19 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
             def at_scale(scale: Array) -> Array:
                 return lookahead_weights(losses_fn, params, lambda p: scale * clean_loss_fn(p))
 
+            def from_one(rate: Array) -> Array:
+                return lookahead_weights(
+                    losses_fn,
+                    params,
+                    clean_loss_fn,
+                    mode="unrolled",
+                    optimizer=optax.sgd(rate),
+                    initial_weights=jnp.ones(len(problem.noisy[1])),
+                )
+
             weights = lookahead_weights(losses_fn, params, clean_loss_fn)
+            native = lookahead_weights(losses_fn, params, clean_loss_fn, normalize=False)
+            ahead = jax.lax.map(from_one, jnp.array([1e-3, 0.1, 10.0]))
             by_rate = jax.lax.map(at_rate, jnp.array([1e-3, 0.1, 10.0]))
             by_scale = jax.lax.map(at_scale, jnp.array([1e-6, 0.1, 1e6]))
             mean = jnp.mean(weights)
@@ -257,6 +292,8 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
                 jnp.max(jnp.abs(by_scale - weights[None])),
                 jnp.minimum(jnp.abs(mean - 1), mean),
                 jnp.sum(weights < 0).astype(mean.dtype),
+                jnp.max(jnp.abs(ahead - weights[None])),
+                jnp.abs(jnp.mean(native) - 1),
             )
             return jnp.stack(numbers)
 
@@ -278,6 +315,10 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
         "weights average to one, or are all zero; scales of the virtual step and of G cancel",
         "EXACT",
         rows + guard,
+        control=(
+            Row("from weights one, rate 1e-3..10: difference in a weight", worst[4], 1e-11),
+            Row("not normalized, mean weight: distance from one", worst[5], 1e-12),
+        ),
     )
 
 

@@ -1,0 +1,42 @@
+"""The checks of LOW's first order, regularizer and proxy, and that they fail where they must."""
+
+import numpy as np
+import pytest
+
+from theory_checks import low_firstorder, low_proxy, low_regularizer
+from weighting import low_weights
+
+
+def failing_rows(check):
+    return [row.quantity for row in check.rows if row.margin < 0]
+
+
+@pytest.mark.parametrize("module", [low_firstorder, low_regularizer, low_proxy])
+def test_claims_hold(module):
+    for check in module.checks("smoke"):
+        assert check.passed, check.report()
+        assert check.control
+
+
+def test_a_perturbed_first_order_fails():
+    wrong = low_firstorder.single(num_problems=2, perturb=lambda first: 1.01 * first)
+    assert "|slope - 2| of the remainder, 1e-3 .. 1e-5" in failing_rows(wrong)
+
+
+def test_slope_recovers_a_power():
+    rates = low_firstorder.RATES
+    assert low_firstorder.fitted_slope(-5 * rates**1.5) == pytest.approx(1.5)
+
+
+def test_perturbed_weights_and_thresholds_fail():
+    wrong = low_regularizer.regularizer(
+        count=3, solve=lambda norms, at: low_weights(norms, 1.01 * at)
+    )
+    assert "3 programs: LOW's distance from the minimizer of G" in failing_rows(wrong)
+    assert len(failing_rows(low_regularizer.threshold(count=5, factor=0.8))) == 2
+
+
+def test_regularizer_by_hand():
+    # -w.g + lambda |w - 1|^2 with w = (0, 2), g = (1, 3), lambda = 0.5
+    value = low_regularizer.objective(np.array([0.0, 2.0]), np.array([1.0, 3.0]), 0.5)
+    assert value == -6 + 0.5 * 2

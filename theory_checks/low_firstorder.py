@@ -1,0 +1,271 @@
+r"""LOW's first-order argument (santiago2021, Eqs. 4-6), for one example and for a batch.
+
+A step of rate eta on the weighted mean loss lowers the loss of example k by
+
+.. math:: \ell_k(\theta_t) - \ell_k(\theta_{t+1})
+          = \frac{\eta}{M} \sum_j w_j \nabla \ell_k^\top \nabla \ell_j + O(\eta^2),
+
+which is :math:`\eta w \|\nabla \ell\|^2` for M = 1 only. Summed over the batch, what example j's
+weight buys is :math:`h_j = \nabla \ell_j^\top \sum_k \nabla \ell_k`, not
+:math:`g_j = \|\nabla \ell_j\|^2`.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jax import Array
+
+from theory_checks.records import Check, Plot, Row
+from weighting import linearize_losses, low_weights
+from weighting.gradient_norms import jacobian_row_norms
+from weighting.losses import cross_entropy
+
+RATES = 10.0 ** np.arange(-1, -5.5, -0.5)  # 0.1 .. 1e-5
+SMALL = RATES < 0.002  # above, third orders show in the slope
+CLASSES = 3
+
+
+class Decreases(NamedTuple):
+    """What steps of each rate do to every loss, and the first order; [R, B] and [B]."""
+
+    actual: Array
+    first_order: Array  # sum_j w_j grad l_k . grad l_j / M, per unit of rate
+    own: Array  # w_k |grad l_k|^2 / M
+    squared: Array  # g, squared gradient norms
+    effects: Array  # h, grad l_j . sum of all gradients
+
+
+def checks(preset: str) -> list[Check]:
+    """All claims; few problems for "smoke"."""
+    if preset == "smoke":
+        return [single(num_problems=4), batch(num_problems=4), ranking(num_problems=10)]
+    return [single(), batch(), ranking()]
+
+
+def init_params(rng: np.random.Generator, num_features: int, hidden: int) -> list[np.ndarray]:
+    """A network of one tanh layer, or (`hidden` zero) a linear one."""
+    sizes = (num_features, hidden, CLASSES) if hidden else (num_features, CLASSES)
+    return [rng.normal(size=pair) / np.sqrt(pair[0]) for pair in itertools.pairwise(sizes)]
+
+
+def losses(params: list[Array], inputs: Array, labels: Array) -> Array:
+    """Cross-entropy of the network, [B]."""
+    x = inputs
+    for kernel in params[:-1]:
+        x = jnp.tanh(x @ kernel)
+    return cross_entropy(x @ params[-1], labels)
+
+
+@jax.jit
+def decreases(params: list[Array], inputs: Array, labels: Array, weights: Array) -> Decreases:
+    """One step of every rate on the weighted mean loss, and the library's linearization."""
+    linearized = linearize_losses(lambda p: losses(p, inputs, labels), params)
+    size = len(labels)
+    gradient = linearized.vjp(weights / size)
+
+    def after(rate: Array) -> Array:
+        return losses(jax.tree.map(lambda p, g: p - rate * g, params, gradient), inputs, labels)
+
+    squared = jacobian_row_norms(linearized)
+    return Decreases(
+        linearized.values[None] - jax.lax.map(after, jnp.asarray(RATES)),
+        linearized.jvp(gradient),
+        weights * squared / size,
+        squared,
+        linearized.jvp(linearized.vjp(jnp.ones(size))),
+    )
+
+
+def fitted_slope(residuals: np.ndarray) -> float:
+    """Slope of log |residual| against log rate, by least squares over the small rates; [R]."""
+    sizes = np.log(np.abs(residuals[SMALL]))
+    return float(np.polyfit(np.log(RATES[SMALL]), sizes, 1)[0])
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's rank correlation."""
+    result: Any = scipy.stats.spearmanr(one, other)
+    return float(result.statistic)
+
+
+def _label(rng: np.random.Generator, size: int) -> np.ndarray:
+    return rng.integers(0, CLASSES, size)
+
+
+def single(
+    *,
+    num_problems: int = 30,
+    perturb: Callable[[np.ndarray], np.ndarray] = lambda first: first,
+    seed: int = 0,
+) -> Check:
+    r"""S-E46 for M = 1: the remainder is of second order, with an explicit constant.
+
+    For a linear model cross-entropy is convex and :math:`\|x\|^2 / 2`-smooth, so that the decrease
+    lies between :math:`\eta w g - \eta^2 w^2 \|x\|^2 g / 4` and :math:`\eta w g`.
+
+    Args:
+      num_problems: of each kind of network.
+      perturb: changes the first order (nothing in the claim).
+      seed: of all problems.
+    """
+    rng = np.random.default_rng(seed)
+    slope_error, wrong_sign, no_weight = [], [], []
+    above, below, relative = -np.inf, -np.inf, 0.0
+    shown = np.full(len(RATES), np.nan)
+    with jax.enable_x64(True):
+        for hidden in (0, 5):
+            for _ in range(num_problems):
+                params = init_params(rng, 4, hidden)
+                inputs, labels = rng.normal(size=(1, 4)), _label(rng, 1)
+                weight = np.array([rng.choice([0.5, 2.0, 3.0])])
+                got = decreases(params, inputs, labels, weight)
+                actual, squared = np.asarray(got.actual)[:, 0], float(got.squared[0])
+                first = RATES * perturb(np.asarray(got.own))
+                slope_error.append(abs(fitted_slope(actual - first) - 2))
+                wrong_sign.append(abs(fitted_slope(actual + first) - 2))
+                no_weight.append(abs(fitted_slope(actual - RATES * squared) - 2))
+                relative = max(relative, float(np.max(np.abs(actual - first) / RATES**2)))
+                if hidden == 0:
+                    limit = RATES**2 * weight**2 * np.sum(inputs**2) * squared / 4
+                    above = max(above, float(np.max((actual - first) / RATES)))
+                    below = max(below, float(np.max((first - actual - limit) / RATES)))
+                shown = np.abs(actual - first)
+    # differences of losses of order one carry 1e-16, at rate 1e-5 an error of 1e-11 per unit rate
+    rows = (
+        Row("|slope - 2| of the remainder, 1e-3 .. 1e-5", max(slope_error), 0.1),
+        Row("largest remainder / rate^2, 0.1 .. 1e-5", relative),
+        Row("linear model: decrease above eta w g, per eta", above, 1e-10),
+        Row("linear model: below eta w g - eta^2 w^2 |x|^2 g / 4, per eta", below, 1e-10),
+    )
+    control = (
+        Row("wrong sign: |slope - 2|", max(wrong_sign), 0.1),
+        Row("without the weight: |slope - 2|", max(no_weight), 0.1),
+    )
+    return Check(
+        "S-E46",
+        "M = 1: a weighted step lowers the loss by eta w |grad l|^2 + O(eta^2)",
+        "EXACT",
+        rows,
+        assumptions="smooth losses (linear and tanh networks with cross-entropy)",
+        control=control,
+        plot=Plot("rate", "remainder", {"a tanh network": (RATES.tolist(), shown.tolist())}, "xy"),
+    )
+
+
+def batch(*, num_problems: int = 30, size: int = 8, seed: int = 0) -> Check:
+    """S-E46 for a batch: the decrease is a sum over all examples, not one's own norm."""
+    rng = np.random.default_rng(seed)
+    slope_error, own_error, share_up = [], [], []
+    with jax.enable_x64(True):
+        for _ in range(num_problems):
+            params = init_params(rng, 4, 5)
+            inputs, labels = rng.normal(size=(size, 4)), _label(rng, size)
+            squared = decreases(params, inputs, labels, np.ones(size)).squared
+            weights = np.asarray(low_weights(squared, 0.5))
+            got = decreases(params, inputs, labels, weights)
+            actual = np.asarray(got.actual)
+            remainder = actual - RATES[:, None] * np.asarray(got.first_order)
+            # an example whose second order happens to vanish has another slope: take the batch's
+            slope_error.append(abs(fitted_slope(np.linalg.norm(remainder, axis=1)) - 2))
+            own = actual - RATES[:, None] * np.asarray(got.own)
+            own_error.append(abs(fitted_slope(np.linalg.norm(own, axis=1)) - 2))
+            share_up.append(np.mean(np.asarray(got.first_order) < 0))
+
+        # one large gradient against two smaller ones, on a linear model of one weight each
+        gradients = np.array([3.0, -2.0, -2.0])
+        effects = gradients * gradients.sum()
+        weights = np.asarray(low_weights(jnp.asarray(gradients**2), 0.5))
+        change = {"LOW": weights @ effects, "uniform": effects.sum()}
+
+        # orthogonal gradients: own norms are the whole effect
+        inputs, labels = 0.7 * np.eye(5), _label(rng, 5)
+        got = decreases(init_params(rng, 5, 0), inputs, labels, np.ones(5))
+        orthogonal = float(np.max(np.abs(got.effects - got.squared)))
+    rows = (
+        Row("|slope - 2| of the remainder, cross terms included", max(slope_error), 0.1),
+        Row("orthogonal inputs: |h - g|", orthogonal, 1e-14),
+        Row("share of examples whose loss rises to first order", float(np.mean(share_up))),
+        Row(
+            "gradients 3, -2, -2: minus uniform decrease per eta / M",
+            -float(change["uniform"]),
+            -0.99,
+        ),
+        Row("gradients 3, -2, -2: LOW decrease per eta / M", float(change["LOW"]), -8.99),
+    )
+    control = (Row("own norms only: |slope - 2|", max(own_error), 0.1),)
+    return Check(
+        "S-E46 batch",
+        "in a batch the first-order decrease of example k is (eta/M) sum_j w_j grad l_k . grad l_j",
+        "EXACT-CORR",
+        rows,
+        assumptions="a tanh network with cross-entropy; LOW's weights at lambda = 0.5",
+        control=control,
+        erratum="In a batch, own gradient norms (Eqs. 4-8) are not the first-order decrease: with "
+        "scalar gradients 3, -2, -2 LOW's weights at lambda = 0.5 change the batch's loss by "
+        f"{-float(change['LOW']):+.3g} eta / M, uniform ones by {-float(change['uniform']):+.3g}."
+        " The decrease is (eta/M) sum_j w_j grad l_k . grad l_j, and LOW's program maximizes it "
+        "only where gradients are orthogonal.",
+    )
+
+
+def ranking(*, num_problems: int = 100, size: int = 32, seed: int = 0) -> Check:
+    """S-E46: how often own norms rank a batch as its full first-order effects do."""
+    rng = np.random.default_rng(seed)
+    correlations: dict[str, list[float]] = {"random labels": [], "trained": [], "shuffled": []}
+    same_top, harmful = [], []
+
+    def train(params: list[Array], inputs: Array, labels: Array) -> list[Array]:
+        def body(_: int, params: list[Array]) -> list[Array]:
+            gradient = jax.grad(lambda p: jnp.mean(losses(p, inputs, labels)))(params)
+            return jax.tree.map(lambda p, g: p - 0.5 * g, params, gradient)
+
+        return jax.lax.fori_loop(0, 100, body, [jnp.asarray(p) for p in params])
+
+    with jax.enable_x64(True):
+        train = jax.jit(train)
+        for _ in range(num_problems):
+            params = init_params(rng, 4, 8)
+            inputs = rng.normal(size=(size, 4))
+            labels = np.argmax(inputs @ rng.normal(size=(4, CLASSES)), axis=1)
+            noisy = np.where(rng.uniform(size=size) < 0.2, _label(rng, size), labels)
+            for name, at in (("random labels", params), ("trained", train(params, inputs, noisy))):
+                got = decreases(at, inputs, noisy, np.ones(size))
+                squared, effects = np.asarray(got.squared), np.asarray(got.effects)
+                correlations[name].append(rank_correlation(squared, effects))
+                if name == "trained":
+                    same_top.append(np.argmax(squared) == np.argmax(effects))
+                    harmful.append(effects[np.argmax(squared)] < 0)
+                    shuffled = rank_correlation(squared, rng.permutation(effects))
+                    correlations["shuffled"].append(shuffled)
+    summary = {}
+    for name, values in correlations.items():
+        error = np.std(values, ddof=1) / np.sqrt(len(values))
+        summary[name] = (float(np.mean(values)), float(error))
+    names = {"random labels": "at the start", "trained": "after 100 steps"}
+    rows = []
+    for name, described in names.items():
+        mean, error = summary[name]
+        rows += [
+            Row(f"{described}: mean Spearman of g and h", mean),
+            Row(f"{described}: its standard error", error),
+        ]
+    mean, error = summary["trained"]
+    shuffled, shuffled_error = summary["shuffled"]
+    return Check(
+        "S-E46 ranking",
+        "after training, own gradient norms rank a batch partly as the full first-order effects do",
+        "TREND",
+        (
+            *rows,
+            Row("after 100 steps: 0.1 + 4 s.e. above the mean", 0.1 + 4 * error - mean, 0),
+            Row("after 100 steps: share of batches with the same first", float(np.mean(same_top))),
+            Row("after 100 steps: share whose largest norm is harmful", float(np.mean(harmful))),
+        ),
+        assumptions=f"batches of {size}, a tanh network, 20 % of labels redrawn",
+        control=(Row("effects shuffled: the same", 0.1 + 4 * shuffled_error - shuffled, 0),),
+    )

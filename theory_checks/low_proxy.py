@@ -1,0 +1,216 @@
+r"""LOW's proxy (santiago2021, Sec. 3.2): the logits' gradient for the gradient of all parameters.
+
+With :math:`J_i = \partial z_i / \partial \theta` and :math:`g_i = \partial \ell_i / \partial z_i`
+an example's gradient is :math:`J_i^\top g_i`, so that its norm is at most
+:math:`\|J_i\|_2 \|g_i\|`. The proxy :math:`\|g_i\|` is good as far as the quotient of the two norms
+is the same for all examples of a batch.
+"""
+
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.stats
+from jax import Array
+
+from experiments.data import datasets
+from experiments.models import Model, make_model
+from theory_checks.records import Check, Plot, Row
+from weighting import Batch, Weighting, init_train_state, low, make_train_step, uniform
+from weighting.gradient_norms import (
+    last_layer_gradient_norms,
+    logit_gradient_norms,
+    per_example_gradient_norms,
+)
+from weighting.losses import cross_entropy
+
+PyTree = Any
+
+NETWORKS = {"MLP": "mlp:32", "LeNet-5": "lenet5"}
+TIMES = {"at the start": 0, "midway": 50, "at the end": 400}
+SIZE = 128  # of the batch that is measured
+WORTHWHILE = 0.9  # rank correlation
+
+
+class Norms(NamedTuple):
+    """Squared gradient norms of one batch, [B]."""
+
+    logits: Any  # the proxy
+    last_layer: Any
+    parameters: Any
+    largest: Any  # largest eigenvalue of J_i J_i^T
+
+
+def checks(preset: str) -> list[Check]:
+    """All claims; the MLP alone and briefly for "smoke"."""
+    if preset == "smoke":
+        times = {"at the start": 0, "at the end": 60}
+        return [proxy(networks={"MLP": "mlp:32"}, times=times, num_seeds=3, num_timed=20)]
+    return [proxy()]
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits, every pixel doubled: 16 x 16, the smallest that LeNet-5 reads."""
+    data = datasets.load("digits").train
+    images = np.repeat(np.repeat(data.inputs, 2, axis=1), 2, axis=2)
+    return images.astype(np.float32) / 255, data.labels
+
+
+def measure(model: Model, params: PyTree, inputs: Array, labels: Array) -> Norms:
+    """All norms of a batch at fixed parameters."""
+
+    def logits_fn(params: PyTree, example: Array) -> Array:
+        return model.apply(params, {}, example[None], train=False)[0].logits[0]
+
+    def example_loss_fn(params: PyTree, example: tuple[Array, Array]) -> Array:
+        return cross_entropy(logits_fn(params, example[0])[None], example[1][None])[0]
+
+    def largest(example: Array) -> Array:
+        rows = jax.tree.leaves(jax.jacrev(logits_fn)(params, example))
+        products = [row.reshape(len(row), -1) @ row.reshape(len(row), -1).T for row in rows]
+        return jnp.linalg.eigvalsh(sum(products[1:], products[0]))[-1]
+
+    output, _ = model.apply(params, {}, inputs, train=False)
+    given = cross_entropy, output.logits, labels
+    return Norms(
+        logit_gradient_norms(*given),
+        last_layer_gradient_norms(*given, jnp.asarray(output.features)),
+        per_example_gradient_norms(example_loss_fn, params, (inputs, labels)),
+        jax.lax.map(largest, inputs, batch_size=16),
+    )
+
+
+def train_and_measure(
+    model: Model, times: dict[str, int], num_seeds: int, *, batch_size: int = 64
+) -> dict[str, list[Norms]]:
+    """Trains on digits with uniform weights, and measures one fixed batch at the given steps."""
+    inputs, labels = digits()
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    step = jax.jit(make_train_step(model.apply, cross_entropy, uniform(), optimizer))
+    measured = jax.jit(lambda params, x, y: measure(model, params, x, y))
+    found: dict[str, list[Norms]] = {name: [] for name in times}
+    for seed in range(num_seeds):
+        rng = np.random.default_rng(seed)
+        key = jax.random.key(seed)
+        params, _ = model.init(key, inputs[:1])
+        state = init_train_state(key, params, uniform(), optimizer)
+        held = rng.permutation(len(labels))[:SIZE]
+        for count in range(max(times.values()) + 1):
+            for name in (name for name, at in times.items() if at == count):
+                norms = measured(state.params, inputs[held], labels[held])
+                found[name].append(Norms(*map(np.asarray, norms)))
+            chosen = rng.integers(0, len(labels), batch_size)
+            state, _ = step(state, Batch(inputs[chosen], jnp.asarray(labels[chosen])))
+    return found
+
+
+def milliseconds(model: Model, weighting: Weighting, count: int, *, batch_size: int = 64) -> float:
+    """Median time of a training step."""
+    inputs, labels = digits()
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    step = jax.jit(make_train_step(model.apply, cross_entropy, weighting, optimizer))
+    params, _ = model.init(jax.random.key(0), inputs[:1])
+    state = init_train_state(jax.random.key(0), params, weighting, optimizer)
+    batch = Batch(jnp.asarray(inputs[:batch_size]), jnp.asarray(labels[:batch_size]))
+    seconds = []
+    for _ in range(count + 2):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch))
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds[2:])
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's rank correlation."""
+    result: Any = scipy.stats.spearmanr(one, other)
+    return float(result.statistic)
+
+
+def _mean_and_error(values: list[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+def _spread(values: np.ndarray) -> float:
+    low_end, high_end = np.quantile(values, [0.05, 0.95])
+    return float(high_end / low_end)
+
+
+def proxy(
+    *,
+    networks: dict[str, str] = NETWORKS,
+    times: dict[str, int] = TIMES,
+    num_seeds: int = 5,
+    num_timed: int = 200,
+) -> Check:
+    """S-proxy: rank correlation of the proxy with the full norms, and the spread of the quotient.
+
+    Args:
+      networks: label -> name of a model.
+      times: label -> number of training steps before measuring.
+      num_seeds: runs of each network.
+      num_timed: steps to time.
+    """
+    rng = np.random.default_rng(0)
+    rows, control, curves = [], [], {}
+    over, learned = -np.inf, 0
+    for label, name in networks.items():
+        model = make_model(name, 10)
+        found = train_and_measure(model, times, num_seeds)
+        for at, norms in found.items():
+            # a gradient that is zero in float32 has no quotient
+            positive = [norm.logits > 0 for norm in norms]
+            learned += sum(int(np.sum(~kept)) for kept in positive)
+            full, last, shuffled, spread, own_spread = [], [], [], [], []
+            for norm, kept in zip(norms, positive, strict=True):
+                full.append(correlation(norm.logits, norm.parameters))
+                last.append(correlation(norm.last_layer, norm.parameters))
+                shuffled.append(correlation(rng.permutation(norm.logits), norm.parameters))
+                quotient = norm.parameters[kept] / norm.logits[kept]
+                spread.append(_spread(np.sqrt(quotient)))
+                own_spread.append(_spread(np.sqrt(norm.logits[kept])))
+                over = max(over, float(np.max(quotient / norm.largest[kept] - 1)))
+            mean, error = _mean_and_error(full)
+            rows += [
+                Row(f"{label} {at}: mean Spearman of proxy and full norm", mean),
+                Row(f"{label} {at}: its standard error", error),
+                Row(f"{label} {at}: mean Spearman of last layer's and full norm", _mean(last)),
+                Row(f"{label} {at}: 95 % / 5 % quantile of |full| / |proxy|", _mean(spread)),
+                Row(f"{label} {at}: the same of |proxy|", _mean(own_spread)),
+            ]
+            if at == "at the end":
+                name = f"{label} {at}: {WORTHWHILE} + 4 s.e. above the mean"
+                rows.append(Row(name, WORTHWHILE + 4 * error - mean, 0))
+                mean, error = _mean_and_error(shuffled)
+                name = f"{label} {at}, proxies shuffled: the same"
+                control.append(Row(name, WORTHWHILE + 4 * error - mean, 0))
+            order = np.argsort(norms[0].logits)
+            curves[f"{label} {at}"] = (
+                np.sqrt(norms[0].logits[order]).tolist(),
+                np.sqrt(norms[0].parameters[order]).tolist(),
+            )
+        plain, weighted = (milliseconds(model, w, num_timed) for w in (uniform(), low(0.1)))
+        rows += [
+            Row(f"{label}: ms of a plain step", plain),
+            Row(f"{label}: ms of a step with LOW", weighted),
+        ]
+    # sums over at most 2e4 parameters in float32
+    rows.append(Row("|full| above |J| |proxy|, squared, relative", over, 1e-3))
+    rows.append(Row("examples whose proxy is zero in float32", learned))
+    return Check(
+        "S-proxy",
+        "trained, the norm of the logits' gradient ranks a batch as the full gradient's does",
+        "TREND",
+        tuple(rows),
+        assumptions="scikit-learn's digits (at 16 x 16), cross-entropy, SGD with momentum; before "
+        "training all norms are close to one another, and the ranks say little",
+        control=tuple(control),
+        plot=Plot("norm of the logits' gradient", "norm of the full gradient", curves, "xy"),
+    )
