@@ -15,6 +15,7 @@ def test_claims_hold(module):
     for check in module.checks("smoke"):
         assert check.passed, check.report()
         assert check.control
+        assert all(type(row.value) in (int, float) for row in (*check.rows, *check.control))
 
 
 def test_longer_steps_break_the_descent():

@@ -16,6 +16,7 @@ def test_claims_hold(module):
     for check in module.checks("smoke"):
         assert check.passed, check.report()
         assert check.control
+        assert all(type(row.value) in (int, float) for row in (*check.rows, *check.control))
 
 
 def test_a_perturbed_first_order_fails():
@@ -25,7 +26,8 @@ def test_a_perturbed_first_order_fails():
 
 def test_slope_recovers_a_power():
     rates = low_firstorder.RATES
-    assert low_firstorder.fitted_slope(-5 * rates**1.5) == pytest.approx(1.5)
+    residuals = rates[:, None] ** 1.5 * np.array([[-5.0, 2.0]])
+    assert low_firstorder.fitted_slope(residuals) == pytest.approx(1.5)
 
 
 def test_perturbed_weights_and_thresholds_fail():

@@ -33,6 +33,7 @@ def test_claim_holds(run_check):
     check = run_check()
     assert check.passed, check.report()
     assert check.control
+    assert all(type(row.value) in (int, float) for row in (*check.rows, *check.control))
 
 
 def test_projection_agrees_and_a_perturbed_solver_does_not(monkeypatch):

@@ -17,6 +17,7 @@ def test_claims_hold(module):
     for check in module.checks("smoke"):
         assert check.passed, check.report()
         assert check.control
+        assert all(type(row.value) in (int, float) for row in (*check.rows, *check.control))
 
 
 def test_another_exponent_is_not_a_tight_tail():

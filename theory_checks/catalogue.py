@@ -22,6 +22,7 @@ from theory_checks import (
     zhou_imbalance,
     zhou_margin,
     zhou_noise,
+    zhou_thm1,
     zhou_uncertainty,
 )
 from theory_checks.records import Check
@@ -50,5 +51,6 @@ CHECKS: dict[str, Callable[[str], list[Check]]] = {
         zhou_imbalance,
         zhou_margin,
         zhou_uncertainty,
+        zhou_thm1,
     )
 }

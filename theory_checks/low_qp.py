@@ -152,7 +152,8 @@ def linear_program(*, count: int = 60, seed: int = 0) -> Check:
 
     def as_rows(found: dict[str, float]) -> tuple[Row, ...]:
         return tuple(
-            Row(f"{name}: relative distance from B max g", v, 1e-9) for name, v in found.items()
+            Row(f"{name}: relative distance from B max g", float(v), 1e-9)
+            for name, v in found.items()
         )
 
     return Check(

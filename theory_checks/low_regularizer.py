@@ -109,15 +109,18 @@ def regularizer(*, count: int = 200, size: int = 16, solve: Solve | None = None)
             ],
         }
     rows = (
-        Row(f"{count} programs: LOW's distance from the minimizer of G", distance, 1e-6),
+        Row(f"{count} programs: LOW's distance from the minimizer of G", float(distance), 1e-6),
         Row("G at LOW's weights above G at random feasible ones", gain, 1e-10),
-        Row("minimizer of Eq. 10: distance from LOW of g - l / M", literal, 1e-6),
+        Row("minimizer of Eq. 10: distance from LOW of g - l / M", float(literal), 1e-6),
         Row("unclipped: change - (mean l - l) / (2 lambda M)", exact, 1e-12),
         Row("the same: 1e-6 - smallest change, over programs", 1e-6 - smallest_change, 0),
         Row(
             "one example has all weight: change of a weight", float(np.ptp(vertex, axis=0).max()), 0
         ),
-        Row("share of programs where Eq. 10 lowers the largest loss's weight", lowered / count),
+        Row(
+            "share of programs where Eq. 10 lowers the largest loss's weight",
+            float(lowered / count),
+        ),
         Row("outlier of loss 30, M = 4, lambda = 1: weight by LOW", float(heavy[0])),
         Row("the same: weight by Eq. 10", float(light[0]), float(heavy[0]) - 1),
     )

@@ -302,7 +302,7 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
             jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), problem.params)
             for _ in range(num_points)
         )
-        worst = np.max([compare(params) for params in points], axis=0)
+        worst = np.max([compare(params) for params in points], axis=0).tolist()
         guard = _opposing_batch()
     rows = (
         Row("inner learning rate 1e-3..10: difference in a weight", worst[0], 1e-11),

@@ -161,7 +161,7 @@ def rate(
                     Row(f"{name}: least E|grad G|^2 / bound", float(np.max(least / bound)), 1),
                     Row(
                         f"{name}: the same, bound / sqrt(M)",
-                        float(np.max(least / bound)) * np.sqrt(num_clean),
+                        float(np.max(least / bound) * np.sqrt(num_clean)),
                         1,
                     ),
                 ]

@@ -102,7 +102,7 @@ def conjugate(*, count: int = 1000, size: int = 12, offset: float = 0.0, seed: i
         weights = 10 ** rng.uniform(-1, 1, size)
 
         def log_mean(u: np.ndarray, weights: np.ndarray = weights) -> float:
-            return float(scipy.special.logsumexp(u, b=weights / size))
+            return np.asarray(scipy.special.logsumexp(u, b=weights / size)).item()
 
         def star(p: np.ndarray, weights: np.ndarray = weights) -> float:
             return divergence(p, weights) + np.log(size) + offset
