@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not check.passed:
                 failed.append(check.id)
     if options.out:
-        write_results(options.out, checks)
+        write_results(options.out, checks, options.preset)
         write_errata(options.out, checks)
         print(f"records, figures and pages are in {options.out}")
     print(f"failed: {', '.join(failed)}" if failed else f"all {len(checks)} claims passed")

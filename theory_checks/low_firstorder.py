@@ -214,8 +214,8 @@ def batch(*, num_problems: int = 30, size: int = 8, seed: int = 0) -> Check:
         erratum="In a batch, own gradient norms (Eqs. 4-8) are not the first-order decrease: with "
         "scalar gradients 3, -2, -2 LOW's weights at lambda = 0.5 change the batch's loss by "
         f"{-float(change['LOW']):+.3g} eta / M, uniform ones by {-float(change['uniform']):+.3g}."
-        " The decrease is (eta/M) sum_j w_j grad l_k . grad l_j, and LOW's program maximizes it "
-        "only where gradients are orthogonal.",
+        " The decrease is (eta/M) sum_j w_j grad l_k . grad l_j; over the batch it sums to "
+        "(eta/M) w.g where gradients are orthogonal.",
     )
 
 

@@ -26,7 +26,7 @@ def write_record(folder: Path, check: Check) -> None:
         _draw(check.plot, check.id).savefig(path.with_suffix(".png"), dpi=110)
 
 
-def write_results(folder: Path, checks: Sequence[Check]) -> None:
+def write_results(folder: Path, checks: Sequence[Check], preset: str) -> None:
     """Writes `RESULTS.md`: every claim with its verdict, then its numbers."""
     lines = [
         "# Theoretical claims, checked",
@@ -62,7 +62,7 @@ def write_errata(folder: Path, checks: Sequence[Check]) -> None:
     """Writes `ERRATA.md`: what does not hold as printed, and what holds instead."""
     lines = ["# Errata, machine-checked", ""]
     lines += ["What the papers print and a program refutes, with the statement that it confirms."]
-    lines += ["Written by `python -m theory_checks --out DIR`.", ""]
+    lines += [f"Written by `python -m theory_checks --preset {preset} --out DIR`.", ""]
     lines += [f"- **{check.id}**: {check.erratum}" for check in checks if check.erratum]
     (folder / "ERRATA.md").write_text("\n".join(lines) + "\n")
 

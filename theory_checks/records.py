@@ -76,12 +76,12 @@ class Check:
     @property
     def control_is_negative(self) -> bool:
         """Whether the control fails, as it must; true of a check without one."""
-        return not self.control or min(row.margin for row in self.control) < 0
+        return not self.control or bool(min(row.margin for row in self.control) < 0)
 
     @property
     def passed(self) -> bool:
         """Whether every number is within its bound, and the control's are not."""
-        return self.worst_margin >= 0 and self.control_is_negative
+        return bool(self.worst_margin >= 0 and self.control_is_negative)
 
     def report(self) -> str:
         """The numbers as an aligned table, then a verdict in one line."""
