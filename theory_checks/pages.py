@@ -31,7 +31,7 @@ def write_results(folder: Path, checks: Sequence[Check], preset: str) -> None:
     lines = [
         "# Theoretical claims, checked",
         "",
-        "Written by `python -m theory_checks --out DIR`.",
+        f"Written by `python -m theory_checks --preset {preset} --out DIR`.",
         "",
     ]
     lines += ["| claim | status | verdict | control | statement |", "|---|---|---|---|---|"]
@@ -62,7 +62,7 @@ def write_errata(folder: Path, checks: Sequence[Check]) -> None:
     """Writes `ERRATA.md`: what does not hold as printed, and what holds instead."""
     lines = ["# Errata, machine-checked", ""]
     lines += ["What the papers print and a program refutes, with the statement that it confirms."]
-    lines += [f"Written by `python -m theory_checks --preset {preset} --out DIR`.", ""]
+    lines += ["Written by `python -m theory_checks --out DIR`.", ""]
     lines += [f"- **{check.id}**: {check.erratum}" for check in checks if check.erratum]
     (folder / "ERRATA.md").write_text("\n".join(lines) + "\n")
 
