@@ -3,7 +3,7 @@
 A row declares, besides the factory:
 - mean_one: the weights average to one over every batch, or are all zero;
 - copies: what an example given twice gets. "exact": both copies weigh the same, and a batch with
-  every example doubled gives each copy the weight of the original. "equal": the former alone.
+  every example doubled gives each copy the weight of the original.
   "expectation": the same on average. "no": ranks break ties by position.
 - native: for a separable scheme, the factory whose weights of an example do not depend on the
   rest of the batch, so that micro-batches give what the whole batch gives;
@@ -217,11 +217,10 @@ def test_an_example_given_twice_gets_what_two_copies_should(name):
     half = rows(once, np.arange(BATCH // 2))
     weights, _ = it.update(it.used, rows(once, np.r_[0, 0 : BATCH - 1]))
     np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5, atol=1e-5)
-    if it.row.copies == "exact":
-        single, _ = jax.jit(lambda state, batch: run(it.scheme, state, batch))(it.used, half)
-        doubled, _ = it.update(it.used, rows(half, np.repeat(np.arange(BATCH // 2), 2)))
-        np.testing.assert_allclose(doubled[::2], single, **CLOSE)
-        np.testing.assert_allclose(doubled[1::2], single, **CLOSE)
+    single, _ = jax.jit(lambda state, batch: run(it.scheme, state, batch))(it.used, half)
+    doubled, _ = it.update(it.used, rows(half, np.repeat(np.arange(BATCH // 2), 2)))
+    np.testing.assert_allclose(doubled[::2], single, **CLOSE)
+    np.testing.assert_allclose(doubled[1::2], single, **CLOSE)
 
 
 @pytest.mark.parametrize("name", [name for name, row in SCHEMES.items() if row.native])

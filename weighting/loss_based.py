@@ -115,7 +115,7 @@ def top_losses(fraction: float | Array, *, normalize: bool = True) -> Weighting:
 
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
         valid = signals.valid > 0
-        kept = jnp.maximum(jnp.ceil(fraction * jnp.sum(valid)), 1)
+        kept = jnp.maximum(whole_count(fraction, jnp.sum(valid)), 1)
         chosen = valid & (descending_rank(signals.losses, valid) < kept)
         return finish(weights * chosen.astype(signals.losses.dtype), signals, normalize)
 
