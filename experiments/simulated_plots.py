@@ -1,0 +1,110 @@
+"""Figures of the simulations: curves with bands, and what a classifier makes of the plane."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+CLASSES = ("#D55E00", "#0072B2")  # of y = -1 and y = +1
+SHADES = ListedColormap(["#F8DFCC", "#CCE3F1"])
+ARMS = ("#333333", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+class Panel(NamedTuple):
+    """Curves of several arms over steps, each [S, T]; a seed with a NaN is left out there."""
+
+    title: str
+    ylabel: str
+    steps: np.ndarray  # [T]
+    curves: Mapping[str, np.ndarray]
+    log_y: bool = False
+
+
+class Plane(NamedTuple):
+    """A classifier of the plane with the points it was trained on."""
+
+    title: str
+    score: Callable[[np.ndarray], np.ndarray]  # [G, 2] -> [G]
+    inputs: np.ndarray  # [N, 2]
+    signs: np.ndarray  # [N]
+    lines: Mapping[str, tuple[float, float, float]] = {}  # name -> (a, b, c) of a x + b y + c = 0
+
+
+def bands(panels: Sequence[Panel], *, title: str, num_columns: int = 3) -> Figure:
+    """Medians over the seeds as lines, from quartile to quartile as bands; steps are logarithmic.
+
+    An arm has one colour in all panels; the legend is shared.
+    """
+    figure, axes = _grid(len(panels), num_columns, title, (3.6, 2.9))
+    arms = list(dict.fromkeys(arm for panel in panels for arm in panel.curves))
+    colors = {arm: ARMS[i % len(ARMS)] for i, arm in enumerate(arms)}
+    handles = {}
+    for panel, ax in zip(panels, axes, strict=True):
+        for arm, values in panel.curves.items():
+            alive = np.isfinite(values).any(axis=0) & (panel.steps > 0)
+            low, middle, high = np.nanquantile(values[:, alive], [0.25, 0.5, 0.75], axis=0)
+            steps = panel.steps[alive]
+            (handles[arm],) = ax.plot(steps, middle, color=colors[arm], lw=1.7, label=arm)
+            ax.fill_between(steps, low, high, color=colors[arm], alpha=0.16, lw=0)
+        ax.set_xscale("log")
+        if panel.log_y:
+            ax.set_yscale("log")
+        ax.set_title(panel.title, fontsize=10)
+        ax.set(xlabel="steps", ylabel=panel.ylabel)
+        ax.grid(True, color="#DDDDDD", lw=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    names = list(handles)
+    figure.legend(
+        [handles[arm] for arm in names], names, loc="outside lower center", frameon=False, ncols=4
+    )
+    return figure
+
+
+def planes(panels: Sequence[Plane], *, title: str, num_columns: int = 4) -> Figure:
+    """The plane shaded by the predicted class, with training points and straight lines."""
+    figure, axes = _grid(len(panels), num_columns, title, (2.7, 2.6))
+    handles = {}
+    for panel, ax in zip(panels, axes, strict=True):
+        low, high = panel.inputs.min(axis=0), panel.inputs.max(axis=0)
+        pad = 0.15 * (high - low).max()
+        first, second = (np.linspace(a - pad, b + pad, 200) for a, b in zip(low, high, strict=True))
+        grid = np.stack(np.meshgrid(first, second), axis=-1)
+        score = np.asarray(panel.score(grid.reshape(-1, 2))).reshape(200, 200)
+        ax.pcolormesh(first, second, score > 0, cmap=SHADES, vmin=0, vmax=1, rasterized=True)
+        for sign, color in zip((-1, 1), CLASSES, strict=True):
+            points = panel.inputs[panel.signs == sign]
+            ax.scatter(*points.T, s=8, color=color, lw=0)
+        for (name, (a, b, c)), color in zip(panel.lines.items(), ARMS, strict=False):
+            value = a * grid[..., 0] + b * grid[..., 1] + c
+            ax.contour(first, second, value, levels=[0.0], colors=color, linewidths=1.5)
+            (handles[name],) = ax.plot([], [], color=color, lw=1.5)
+        ax.set_title(panel.title, fontsize=9)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    if handles:
+        figure.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            frameon=False,
+            ncols=4,
+        )
+    return figure
+
+
+def _grid(
+    count: int, num_columns: int, title: str, size: tuple[float, float]
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels, `num_columns` in a row."""
+    columns = min(count, num_columns)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.9), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
