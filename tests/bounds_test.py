@@ -41,7 +41,7 @@ def test_discrete_chi_square_by_hand(float64):
     assert bounds.discrete_chi_square(jnp.asarray(p), jnp.asarray(p)) == 0
     assert bounds.discrete_chi_square(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0])) == np.inf
     assert bounds.discrete_chi_square(jnp.array([1.0, 0.0]), jnp.array([1.0, 0.0])) == 0
-    # the integrand with the ratio upside down, as one paper prints it, is another number: even < 0
+    # the integrand with the ratio upside down, as one paper prints it, is another number
     upside_down = (0.2 / 0.5) ** 2 * 0.2 + (0.8 / 0.5) ** 2 * 0.8 - 1
     assert abs(upside_down - 0.5625) > 0.5
     with pytest.raises(ValueError, match="must both be"):
