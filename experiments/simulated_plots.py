@@ -34,6 +34,15 @@ class Plane(NamedTuple):
     lines: Mapping[str, tuple[float, float, float]] = {}  # name -> (a, b, c) of a x + b y + c = 0
 
 
+class Histogram(NamedTuple):
+    """Values of several groups, each [M], between limits."""
+
+    title: str
+    xlabel: str
+    groups: Mapping[str, np.ndarray]
+    limits: tuple[float, float]
+
+
 def bands(panels: Sequence[Panel], *, title: str, num_columns: int = 3) -> Figure:
     """Medians over the seeds as lines, from quartile to quartile as bands; steps are logarithmic.
 
@@ -46,6 +55,8 @@ def bands(panels: Sequence[Panel], *, title: str, num_columns: int = 3) -> Figur
     for panel, ax in zip(panels, axes, strict=True):
         for arm, values in panel.curves.items():
             alive = np.isfinite(values).any(axis=0) & (panel.steps > 0)
+            if not alive.any():
+                continue
             low, middle, high = np.nanquantile(values[:, alive], [0.25, 0.5, 0.75], axis=0)
             steps = panel.steps[alive]
             (handles[arm],) = ax.plot(steps, middle, color=colors[arm], lw=1.7, label=arm)
@@ -59,7 +70,11 @@ def bands(panels: Sequence[Panel], *, title: str, num_columns: int = 3) -> Figur
         ax.spines[["top", "right"]].set_visible(False)
     names = list(handles)
     figure.legend(
-        [handles[arm] for arm in names], names, loc="outside lower center", frameon=False, ncols=4
+        [handles[arm] for arm in names],
+        names,
+        loc="outside lower center",
+        frameon=False,
+        ncols=_columns(len(names)),
     )
     return figure
 
@@ -91,9 +106,39 @@ def planes(panels: Sequence[Plane], *, title: str, num_columns: int = 4) -> Figu
             list(handles),
             loc="outside lower center",
             frameon=False,
-            ncols=4,
+            ncols=_columns(len(handles)),
         )
     return figure
+
+
+def histograms(panels: Sequence[Histogram], *, title: str, num_columns: int = 5) -> Figure:
+    """Shares of the values in thirty bins; a group has one colour in all panels."""
+    figure, axes = _grid(len(panels), num_columns, title, (2.6, 2.3))
+    handles = {}
+    for i, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
+        bins = np.linspace(*panel.limits, 31)
+        for (name, values), color in zip(panel.groups.items(), ARMS, strict=False):
+            shares = 100 * np.histogram(values, bins)[0] / len(values)
+            ax.stairs(shares, bins, color=color, alpha=0.2, fill=True)
+            handles[name] = ax.stairs(shares, bins, color=color, lw=1.4)
+        ax.set_title(panel.title, fontsize=10)
+        ax.set(xlabel=panel.xlabel, xlim=panel.limits, ylim=(0, None))
+        if i % num_columns == 0:
+            ax.set_ylabel("examples (%)")
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        frameon=False,
+        ncols=_columns(len(handles)),
+    )
+    return figure
+
+
+def _columns(count: int) -> int:
+    """Of a legend."""
+    return 5 if count == 5 else 4
 
 
 def _grid(
