@@ -11,6 +11,7 @@ from theory_checks import (
     ren_lemma1,
     ren_metagrad,
     ren_thm2,
+    ren_timing,
     xu_claim1,
     xu_dual,
     xu_joint,
@@ -23,6 +24,7 @@ from theory_checks import (
     xu_tails,
     xu_thm1,
     zhou_biasvar,
+    zhou_discussion,
     zhou_imbalance,
     zhou_margin,
     zhou_noise,
@@ -40,6 +42,7 @@ CHECKS: dict[str, Callable[[str], list[Check]]] = {
         ren_metagrad,
         ren_lemma1,
         ren_thm2,
+        ren_timing,
         low_qp,
         low_firstorder,
         low_regularizer,
@@ -64,5 +67,6 @@ CHECKS: dict[str, Callable[[str], list[Check]]] = {
         zhou_thm1,
         zhou_thm_a1,
         zhou_thm2,
+        zhou_discussion,
     )
 }

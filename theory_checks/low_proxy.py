@@ -4,10 +4,12 @@ With :math:`J_i = \partial z_i / \partial \theta` and :math:`g_i = \partial \ell
 an example's gradient is :math:`J_i^\top g_i`, so that its norm is at most
 :math:`\|J_i\|_2 \|g_i\|`. The proxy :math:`\|g_i\|` is good as far as the quotient of the two norms
 is the same for all examples of a batch.
+
+"ResNet" is a residual network of convolutions as in He et al. (CVPR 2016), tiny and without batch
+norm, where examples would have no gradients of their own.
 """
 
-import statistics
-import time
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.stats
+from flax import linen as nn
 from jax import Array
 
+from experiments.benchmarks import interleave, paired_ratio
 from experiments.data import datasets
 from experiments.models import Model, make_model
 from theory_checks.records import Check, Plot, Row
-from weighting import Batch, Weighting, init_train_state, low, make_train_step, uniform
+from weighting import (
+    Batch,
+    ModelOutput,
+    Weighting,
+    init_train_state,
+    low,
+    make_train_step,
+    uniform,
+)
 from weighting.gradient_norms import (
     last_layer_gradient_norms,
     logit_gradient_norms,
@@ -30,10 +42,13 @@ from weighting.losses import cross_entropy
 
 PyTree = Any
 
-NETWORKS = {"MLP": "mlp:32", "LeNet-5": "lenet5"}
+NETWORKS = {"MLP": "mlp:32", "LeNet-5": "lenet5", "ResNet": "resnet:2"}
 TIMES = {"at the start": 0, "midway": 50, "at the end": 400}
 SIZE = 128  # of the batch that is measured
+BATCH_SIZE = 64  # of training
+OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 WORTHWHILE = 0.9  # rank correlation
+MARGINAL = 0.01  # operations of LOW, as a share of a plain step's
 
 
 class Norms(NamedTuple):
@@ -46,11 +61,45 @@ class Norms(NamedTuple):
 
 
 def checks(preset: str) -> list[Check]:
-    """All claims; the MLP alone and briefly for "smoke"."""
+    """All claims; without LeNet-5 and briefly for "smoke"."""
     if preset == "smoke":
         times = {"at the start": 0, "at the end": 60}
-        return [proxy(networks={"MLP": "mlp:32"}, times=times, num_seeds=3, num_timed=20)]
+        networks = {"MLP": "mlp:32", "ResNet": "resnet:1"}
+        return [proxy(networks=networks, times=times, num_seeds=3, num_timed=20)]
     return [proxy()]
+
+
+class ResNet(nn.Module):
+    """A convolution of stride two, residual blocks of two convolutions each, and a dense head."""
+
+    num_outputs: int
+    channels: int = 8
+    num_blocks: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(self.channels, (3, 3), strides=2)(x)
+        for _ in range(self.num_blocks):
+            inner = nn.relu(nn.Conv(self.channels, (3, 3))(nn.relu(x)))
+            x = x + nn.Conv(self.channels, (3, 3))(inner)
+        x = nn.relu(x).reshape(x.shape[0], -1)
+        return ModelOutput(nn.Dense(self.num_outputs, name="head")(x), x)
+
+
+def network(name: str) -> Model:
+    """A model of `experiments` for ten classes, or `resnet:2`, of two blocks."""
+    base, _, num_blocks = name.partition(":")
+    if base != "resnet":
+        return make_model(name, 10)
+    module = ResNet(10, num_blocks=int(num_blocks))
+
+    def apply(params, model_state, inputs, *, train, key=None):
+        del train, key
+        output: Any = module.apply({"params": params}, inputs)
+        return output, model_state
+
+    init = jax.jit(lambda key, inputs: (module.init(key, inputs)["params"], {}))
+    return Model(init, apply, name, 10, has_convolutions=True)
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -84,44 +133,56 @@ def measure(model: Model, params: PyTree, inputs: Array, labels: Array) -> Norms
     )
 
 
+def compile_step(model: Model, weighting: Weighting) -> Any:
+    """A training step on `BATCH_SIZE` digits, (state, batch) -> state, ahead of time."""
+    inputs, labels = digits()
+    step = make_train_step(model.apply, cross_entropy, weighting, OPTIMIZER)
+    params, _ = model.init(jax.random.key(0), inputs[:1])
+    state = init_train_state(jax.random.key(0), params, weighting, OPTIMIZER)
+    batch = Batch(jnp.asarray(inputs[:BATCH_SIZE]), jnp.asarray(labels[:BATCH_SIZE]))
+    return jax.jit(lambda state, batch: step(state, batch)[0]).lower(state, batch).compile()
+
+
 def train_and_measure(
-    model: Model, times: dict[str, int], num_seeds: int, *, batch_size: int = 64
+    model: Model, plain_step: Any, times: dict[str, int], num_seeds: int
 ) -> dict[str, list[Norms]]:
     """Trains on digits with uniform weights, and measures one fixed batch at the given steps."""
     inputs, labels = digits()
-    optimizer = optax.sgd(0.05, momentum=0.9)
-    step = jax.jit(make_train_step(model.apply, cross_entropy, uniform(), optimizer))
     measured = jax.jit(lambda params, x, y: measure(model, params, x, y))
     found: dict[str, list[Norms]] = {name: [] for name in times}
     for seed in range(num_seeds):
         rng = np.random.default_rng(seed)
         key = jax.random.key(seed)
         params, _ = model.init(key, inputs[:1])
-        state = init_train_state(key, params, uniform(), optimizer)
+        state = init_train_state(key, params, uniform(), OPTIMIZER)
         held = rng.permutation(len(labels))[:SIZE]
         for count in range(max(times.values()) + 1):
             for name in (name for name, at in times.items() if at == count):
                 norms = measured(state.params, inputs[held], labels[held])
                 found[name].append(Norms(*map(np.asarray, norms)))
-            chosen = rng.integers(0, len(labels), batch_size)
-            state, _ = step(state, Batch(inputs[chosen], jnp.asarray(labels[chosen])))
+            chosen = rng.integers(0, len(labels), BATCH_SIZE)
+            batch = Batch(jnp.asarray(inputs[chosen]), jnp.asarray(labels[chosen]))
+            state = plain_step(state, batch)
     return found
 
 
-def milliseconds(model: Model, weighting: Weighting, count: int, *, batch_size: int = 64) -> float:
-    """Median time of a training step."""
+def overhead(model: Model, plain_step: Any, rounds: int) -> tuple[float, float, float]:
+    """Operations of a step with LOW beyond a plain one's, relative; its time; a plain step's ms.
+
+    The times of a round are taken in turn; the ratio is the median over rounds.
+    """
     inputs, labels = digits()
-    optimizer = optax.sgd(0.05, momentum=0.9)
-    step = jax.jit(make_train_step(model.apply, cross_entropy, weighting, optimizer))
     params, _ = model.init(jax.random.key(0), inputs[:1])
-    state = init_train_state(jax.random.key(0), params, weighting, optimizer)
-    batch = Batch(jnp.asarray(inputs[:batch_size]), jnp.asarray(labels[:batch_size]))
-    seconds = []
-    for _ in range(count + 2):
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, batch))
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(seconds[2:])
+    batch = Batch(jnp.asarray(inputs[:BATCH_SIZE]), jnp.asarray(labels[:BATCH_SIZE]))
+    steps = {"plain": plain_step, "LOW": compile_step(model, low(0.1))}
+    plain, weighted = (float(step.cost_analysis()["flops"]) for step in steps.values())
+    calls = {}
+    for (name, step), scheme in zip(steps.items(), (uniform(), low(0.1)), strict=True):
+        state = init_train_state(jax.random.key(0), params, scheme, OPTIMIZER)
+        calls[name] = functools.partial(step, state, batch)
+    seconds = interleave(calls, rounds=rounds, warm_up=2)
+    ratio, *_ = paired_ratio(seconds["LOW"], seconds["plain"])
+    return weighted / plain - 1, ratio, 1e3 * float(np.median(seconds["plain"]))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -156,14 +217,15 @@ def proxy(
       networks: label -> name of a model.
       times: label -> number of training steps before measuring.
       num_seeds: runs of each network.
-      num_timed: steps to time.
+      num_timed: rounds of timing.
     """
     rng = np.random.default_rng(0)
     rows, control, curves = [], [], {}
     over, learned = -np.inf, 0
     for label, name in networks.items():
-        model = make_model(name, 10)
-        found = train_and_measure(model, times, num_seeds)
+        model = network(name)
+        plain_step = compile_step(model, uniform())
+        found = train_and_measure(model, plain_step, times, num_seeds)
         for at, norms in found.items():
             # a gradient that is zero in float32 has no quotient
             positive = [norm.logits > 0 for norm in norms]
@@ -196,10 +258,13 @@ def proxy(
                 np.sqrt(norms[0].logits[order]).tolist(),
                 np.sqrt(norms[0].parameters[order]).tolist(),
             )
-        plain, weighted = (milliseconds(model, w, num_timed) for w in (uniform(), low(0.1)))
+        operations, ratio, plain = overhead(model, plain_step, num_timed)
         rows += [
+            Row(
+                f"{label}: operations of a step with LOW beyond a plain one's", operations, MARGINAL
+            ),
+            Row(f"{label}: time of a step with LOW over a plain one's", ratio),
             Row(f"{label}: ms of a plain step", plain),
-            Row(f"{label}: ms of a step with LOW", weighted),
         ]
     # sums over at most 2e4 parameters in float32
     rows.append(Row("|full| above |J| |proxy|, squared, relative", over, 1e-3))
