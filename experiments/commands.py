@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments import cli, methods, plotting
 from experiments.catalogue import EXPERIMENTS
+from experiments.compilation_cache import use_compilation_cache
 from experiments.config import SAMPLERS, RunConfig
 from experiments.experiment import Options, read_record, run
 from experiments.grammar import Parameter, lookup
@@ -19,6 +20,7 @@ from experiments.training import load_source, train
 
 def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) -> None:
     """Does what the command says."""
+    use_compilation_cache()
     match command:
         case cli.List():
             print(catalogue())

@@ -49,6 +49,7 @@ from weighting.gradient_harmonized import gradient_harmonized
 from weighting.history import History, read_history, record_history
 from weighting.importance_sampling import importance_sampling, speedup_threshold
 from weighting.joint_weighting import joint_weighting
+from weighting.layerwise import linearize_layers
 from weighting.lookahead import (
     fast_scores,
     lookahead_reweight,
@@ -123,6 +124,7 @@ __all__ = [
     "Weighting",
     "EmptyState",
     "chain",
+    "linearize_layers",
     "linearize_losses",
     "masked_mean",
     "stateless",

@@ -5,8 +5,6 @@ All estimators take features of source and target points and return weights of t
 of any others): estimate once, then train with the weights as constants.
 """
 
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +12,9 @@ from jax import Array
 from jax.core import Tracer
 
 from weighting._checks import check_positive, check_range
+from weighting._jaxopt import import_jaxopt
 from weighting._mixture import mixture_proportions
 from weighting.base import mean_one
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
-    import jaxopt
 
 
 def class_prior_ratio(target_priors: Array, source_priors: Array) -> Array:
@@ -106,7 +101,7 @@ def classifier_ratio(
 
     start = (jnp.zeros(inputs.shape[1], inputs.dtype), jnp.zeros((), inputs.dtype))
     tolerance = 1e-9 if inputs.dtype == jnp.float64 else 1e-5
-    solver = jaxopt.LBFGS(
+    solver = import_jaxopt().LBFGS(
         objective, maxiter=max_iterations, tol=tolerance, linesearch="backtracking"
     )
     solution = solver.run(start).params

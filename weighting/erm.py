@@ -26,6 +26,7 @@ class LinearizedLosses(NamedTuple):
     jvp: Callable[[PyTree], Array]  # tangent of the parameters -> J v, [B]
     vjp: Callable[[Array], PyTree]  # weights [B] -> J^T w, shaped like the parameters
     aux: PyTree = None  # whatever else the forward pass returned (logits, batch-norm state, ...)
+    squared_row_norms: Callable[[], Array] | None = None  # of J, [B]; from `linearize_layers` only
 
 
 def linearize_losses(

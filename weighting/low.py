@@ -8,7 +8,6 @@ Completing the square shows that this is the Euclidean projection of :math:`1 + 
 the simplex :math:`\{w \ge 0, \sum_j w_j = B\}`, which a sort solves exactly.
 """
 
-import warnings
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -17,11 +16,8 @@ from jax import Array
 
 from weighting import gradient_norms as norms
 from weighting._checks import check_choice, check_positive, check_vector, require
+from weighting._jaxopt import import_jaxopt
 from weighting.base import Signals, Weighting
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
-    import jaxopt
 
 SOLVERS = ("projection", "osqp")
 GRADIENTS = ("logits", "last_layer", "parameters")
@@ -155,6 +151,9 @@ def low(
 
 def _squared_norms(gradient: str, signals: Signals, bias: bool, extra: dict[str, Any]) -> Array:
     if gradient == "parameters":
+        linearized = extra.get("linearized")
+        if linearized is not None and linearized.squared_row_norms is not None:
+            return linearized.squared_row_norms()
         example_loss_fn = extra.get("example_loss_fn")
         if example_loss_fn is not None:
             params = require(
@@ -164,7 +163,7 @@ def _squared_norms(gradient: str, signals: Signals, bias: bool, extra: dict[str,
         linearized = require(
             "low(gradient='parameters')",
             "linearized",
-            extra.get("linearized"),
+            linearized,
             "Pass it to update().",
         )
         return norms.jacobian_row_norms(linearized)
@@ -224,9 +223,13 @@ def _solve_osqp(norm: Array, regularization: float | Array, valid: Array, count:
     target, valid, count = target.astype(dtype), valid.astype(dtype), count.astype(dtype)
     tolerance = 1e-8 if dtype == jnp.float64 else 1e-5
     size = target.shape[0]
-    solution = jaxopt.OSQP(tol=tolerance, maxiter=10_000).run(
-        params_obj=(jnp.eye(size, dtype=dtype), -target),
-        params_eq=(valid[None, :], count[None]),
-        params_ineq=(-jnp.eye(size, dtype=dtype), jnp.zeros(size, dtype)),
+    solution = (
+        import_jaxopt()
+        .OSQP(tol=tolerance, maxiter=10_000)
+        .run(
+            params_obj=(jnp.eye(size, dtype=dtype), -target),
+            params_eq=(valid[None, :], count[None]),
+            params_ineq=(-jnp.eye(size, dtype=dtype), jnp.zeros(size, dtype)),
+        )
     )
     return jnp.maximum(solution.params.primal, 0)

@@ -10,6 +10,7 @@ from jax import Array
 
 from weighting.base import PyTree, Signals, Weighting
 from weighting.erm import linearize_losses, masked_mean, weighted_risk
+from weighting.layerwise import linearize_layers
 from weighting.metrics import accuracy, effective_sample_size, predict
 
 
@@ -100,6 +101,8 @@ def make_train_step(
     loss_fn: Callable[[Array, Array], Array],
     weighting: Weighting,
     optimizer: optax.GradientTransformation,
+    *,
+    layerwise: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """Builds one step of weighted ERM: linearize the losses once, weight, pull back, update.
 
@@ -116,6 +119,9 @@ def make_train_step(
       loss_fn: (logits, labels) -> losses [B], not reduced.
       weighting: the scheme.
       optimizer: any optax transformation. Weight decay belongs here, not in the loss.
+      layerwise: linearize layer by layer (`linearize_layers`). The numbers agree to rounding;
+        lookahead costs a fifth less, and exact gradient norms next to nothing. For models without
+        state (batch norm) whose layers are not in a loop.
 
     Returns:
       A pure function (TrainState, Batch) -> (TrainState, StepMetrics), ready for `jax.jit`,
@@ -124,14 +130,18 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         key, clean_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        examples = (batch.inputs, batch.labels)
 
         def forward(params: PyTree, inputs: Any, key: Array) -> tuple[ModelOutput, PyTree]:
             output, model_state = apply_fn(params, state.model_state, inputs, train=True, key=key)
             return _as_output(output), model_state
 
+        def losses_of(params: PyTree, examples: Any) -> tuple[Array, tuple[ModelOutput, PyTree]]:
+            output, model_state = forward(params, examples[0], key)
+            return loss_fn(output.logits, examples[1]), (output, model_state)
+
         def losses_and_aux(params: PyTree) -> tuple[Array, tuple[ModelOutput, PyTree]]:
-            output, model_state = forward(params, batch.inputs, key)
-            return loss_fn(output.logits, batch.labels), (output, model_state)
+            return losses_of(params, examples)
 
         def clean_loss_fn(params: PyTree) -> Array:
             output, _ = forward(params, batch.clean.inputs, clean_key)
@@ -141,7 +151,11 @@ def make_train_step(
             inputs, label = jax.tree.map(lambda x: x[None], example)
             return loss_fn(forward(params, inputs, key)[0].logits, label)[0]
 
-        linearized = linearize_losses(losses_and_aux, state.params, has_aux=True)
+        if layerwise:
+            _check_no_state(state.model_state)
+            linearized = linearize_layers(losses_of, state.params, examples, has_aux=True)
+        else:
+            linearized = linearize_losses(losses_and_aux, state.params, has_aux=True)
         output, model_state = linearized.aux
         losses = linearized.values
         signals = Signals(
@@ -158,7 +172,7 @@ def make_train_step(
             loss_fn=loss_fn,
             clean_loss_fn=None if batch.clean is None else clean_loss_fn,
             example_loss_fn=example_loss_fn if independent else None,
-            examples=(batch.inputs, batch.labels),
+            examples=examples,
         )
         weights = weights * signals.valid
         gradient = linearized.vjp(weights / jnp.maximum(jnp.sum(signals.valid), 1))
@@ -182,6 +196,14 @@ def make_train_step(
         return new_state, metrics
 
     return train_step
+
+
+def _check_no_state(model_state: PyTree) -> None:
+    if jax.tree.leaves(model_state):
+        raise ValueError(
+            "layerwise=True needs examples that do not interact, but this model has state (batch "
+            "norm?); use layerwise=False, or a normalization without batch statistics"
+        )
 
 
 def _as_output(output: Any) -> ModelOutput:
