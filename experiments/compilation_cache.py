@@ -1,5 +1,7 @@
 """Compiled programs kept on disk, so that the second start of an experiment compiles nothing."""
 
+import os
+
 import jax
 
 from experiments.data.cache import cache_dir
@@ -11,8 +13,8 @@ def use_compilation_cache() -> str:
     It is `$JAX_COMPILATION_CACHE_DIR`, or `compiled` in the folder of cached datasets. Programs
     that compile in less than a fifth of a second are not worth a file.
     """
-    folder = jax.config.jax_compilation_cache_dir
-    if folder is None:
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if not folder:
         folder = str(cache_dir() / "compiled")
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

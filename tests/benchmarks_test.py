@@ -2,6 +2,9 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -76,3 +79,54 @@ def test_operation_counts_on_lenet5():
     bound = (5 + 3 * num_clean / batch_size) / 3
     lookahead = lenet_flops(weighting.lookahead_reweight(), num_clean, batch_size)
     assert lookahead <= 1.02 * bound * plain
+
+
+def test_peers_do_the_same_work():
+    torch = pytest.importorskip("torch")
+    from experiments import torch_peers
+
+    norms = np.random.default_rng(0).uniform(size=20)
+    weights = torch_peers.low_weights_cvxopt(norms, 0.1)
+    ours = weighting.low_weights(jnp.array(norms), 0.1)
+    np.testing.assert_allclose(weights, ours, atol=0.1)  # its tolerance of 1e-4 leaves 0.05
+    for table in benchmarks.tables():
+        steps = torch_peers.peers(table.title, 8, (2,))
+        assert set(steps) == {"uniform", "low:0.1", "lookahead, 2 clean"} <= {
+            *table.candidates, "lookahead, 2 clean"
+        }  # fmt: skip
+        for step in steps.values():
+            step()
+    # The same network: as many parameters as ours.
+    for theirs, ours in ((torch_peers.lenet5(10), lenet5(10)), (torch_peers.ren2018_net(1), None)):
+        model = ours or make_model("ren2018_net", 1)
+        params, _ = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+        count = sum(p.numel() for p in theirs.parameters())
+        assert count == sum(p.size for p in jax.tree.leaves(params))
+        assert theirs(torch.zeros(3, 1, 28, 28)).shape == (3, model.num_outputs)
+
+
+def test_torch_lookahead_weights_are_ours():
+    """On a linear model with known gradients: the update is that of the weighted examples."""
+    torch = pytest.importorskip("torch")
+    from experiments.torch_peers import Peer
+
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    peer = Peer(network, 3, 6, momentum=0.0)
+    start = {n: p.detach().numpy().copy() for n, p in network.named_parameters()}
+    clean = torch.rand(4, 1, 28, 28), torch.tensor([0, 1, 2, 0])
+    peer._draw = lambda *_: clean
+    inputs, labels = jnp.array(peer.inputs.reshape(6, -1).numpy()), jnp.array(peer.labels.numpy())
+    params = {"w": jnp.array(start["1.weight"]).T, "b": jnp.array(start["1.bias"])}
+
+    def losses_of(params, x, y):
+        return losses.cross_entropy(x @ params["w"] + params["b"][None], y)
+
+    x, y = jnp.array(clean[0].reshape(4, -1).numpy()), jnp.array(clean[1].numpy())
+    weights = weighting.lookahead_weights(
+        lambda p: losses_of(p, inputs, labels), params, lambda p: losses_of(p, x, y).mean()
+    )
+    gradient = jax.grad(lambda p: jnp.mean(weights * losses_of(p, inputs, labels)))(params)
+    peer.lookahead(4)()
+    moved = dict(network.named_parameters())["1.weight"].detach().numpy()
+    expected = start["1.weight"] - 1e-3 * np.asarray(gradient["w"]).T
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
