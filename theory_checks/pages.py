@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 
 from theory_checks.records import STATUSES, Check, Plot, Row
 
+MOST_ROWS = 40  # in a figure
+
 
 def write_record(folder: Path, check: Check) -> None:
-    """Writes `ID.json`, and `ID.png` if the check has a plot."""
+    """Writes `ID.json` and `ID.png`: the check's plot, or else how far its rows are from bounds."""
     folder.mkdir(parents=True, exist_ok=True)
     record = dataclasses.asdict(check)
     record["rows"] = [_row(row) for row in check.rows]
@@ -22,8 +24,8 @@ def write_record(folder: Path, check: Check) -> None:
     record.pop("plot")
     path = folder / f"{_file_name(check)}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
-    if check.plot:
-        _draw(check.plot, check.id).savefig(path.with_suffix(".png"), dpi=110)
+    figure = _draw(check.plot, check.id) if check.plot else _draw_margins(check)
+    figure.savefig(path.with_suffix(".png"), dpi=110)
 
 
 def write_results(folder: Path, checks: Sequence[Check], preset: str) -> None:
@@ -31,12 +33,15 @@ def write_results(folder: Path, checks: Sequence[Check], preset: str) -> None:
     lines = [
         "# Theoretical claims, checked",
         "",
-        f"Written by `python -m theory_checks --preset {preset} --out DIR`.",
+        f"Written by `python -m theory_checks --preset {preset} --out DIR`. Of a claim that "
+        '"holds", all that is asserted lies within its bounds (if false as printed: the corrected '
+        'statement). Tendencies are "reported" where nothing is asserted, and "not as printed" '
+        "where the [errata](ERRATA.md) say how. Every control is negative: it leaves its bounds.",
         "",
     ]
     lines += ["| claim | status | verdict | control | statement |", "|---|---|---|---|---|"]
     for check in checks:
-        verdict = "holds" if check.worst_margin >= 0 else "**fails**"
+        verdict = "**fails**" if check.verdict == "fails" else check.verdict
         control = (
             ("negative" if check.control_is_negative else "**passes**") if check.control else "-"
         )
@@ -53,8 +58,7 @@ def write_results(folder: Path, checks: Sequence[Check], preset: str) -> None:
         for name, row in named:
             bound = "" if row.bound is None else f"{row.bound:.3g}"
             lines.append(f"| {name} | {row.value + 0.0:.3g} | {bound} |")
-        if check.plot:
-            lines += ["", f"![{check.id}]({_file_name(check)}.png)"]
+        lines += ["", f"![{check.id}]({_file_name(check)}.png)"]
     (folder / "RESULTS.md").write_text("\n".join(lines) + "\n")
 
 
@@ -88,6 +92,26 @@ def _draw(plot: Plot, title: str) -> Figure:
     if "y" in plot.log:
         axes.set_yscale("log")
     axes.set(xlabel=plot.xlabel, ylabel=plot.ylabel, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _draw_margins(check: Check) -> Figure:
+    """The room below the bounds as a share of them: to the left of zero a bound is left."""
+    rows = [(row, "asserted") for row in check.rows] + [(row, "control") for row in check.control]
+    rows = [(row, kind) for row, kind in rows if row.bound is not None][:MOST_ROWS]
+    figure = Figure(figsize=(7.6, 1.6 + 0.22 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for kind, color in (("asserted", "#0072B2"), ("control", "#D55E00")):
+        places = [i for i, (_, own) in enumerate(rows) if own == kind]
+        values = [max(-1e6, min(1.0, rows[i][0].margin)) for i in places]
+        axes.plot(values, places, "o", color=color, label=kind)
+    axes.axvline(0, color="#333333", lw=1)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_yticks(range(len(rows)), labels=[row.quantity[:70] for row, _ in rows], fontsize=7)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set(xlabel="room below the bound, as a share of it", title=check.id)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

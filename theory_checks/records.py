@@ -83,6 +83,18 @@ class Check:
         """Whether every number is within its bound, and the control's are not."""
         return bool(self.worst_margin >= 0 and self.control_is_negative)
 
+    @property
+    def verdict(self) -> str:
+        """In a word or two; a tendency of which nothing is asserted is reported, not confirmed."""
+        if self.worst_margin < 0:
+            return "fails"
+        if self.status in ("TREND", "CONJ"):
+            if self.erratum:
+                return "not as printed"
+            if all(row.bound is None for row in self.rows):
+                return "reported"
+        return "holds"
+
     def report(self) -> str:
         """The numbers as an aligned table, then a verdict in one line."""
         labelled = [(row.quantity, row) for row in self.rows]
