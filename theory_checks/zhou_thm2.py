@@ -422,7 +422,7 @@ def trade_off(pools: list[Pool]) -> Check:
             "For points of P~_s the mean of (I) does not move with w, so for P_s = P_t and a fixed "
             "network the sum is smallest at w = 1, on every pool."
         ),
-        plot=Plot("beta", "term", curves),
+        plot=Plot("beta", "term", curves, "y"),
     )  # fmt: skip
 
 
