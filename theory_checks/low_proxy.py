@@ -277,5 +277,11 @@ def proxy(
         assumptions="scikit-learn's digits (at 16 x 16), cross-entropy, SGD with momentum; before "
         "training all norms are close to one another, and the ranks say little",
         control=tuple(control),
-        plot=Plot("norm of the logits' gradient", "norm of the full gradient", curves, "xy"),
+        plot=Plot(
+            "norm of the logits' gradient",
+            "norm of the full gradient",
+            curves,
+            "xy",
+            joined=False,
+        ),
     )

@@ -86,7 +86,7 @@ def _draw(plot: Plot, title: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     for name, (x, y) in plot.curves.items():
-        axes.plot(x, y, marker=".", label=name)
+        axes.plot(x, y, marker=".", linestyle="-" if plot.joined else "", label=name)
     if "x" in plot.log:
         axes.set_xscale("log")
     if "y" in plot.log:

@@ -45,6 +45,7 @@ class Plot(NamedTuple):
     ylabel: str
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     log: str = ""  # which axes are logarithmic: "", "x", "y" or "xy"
+    joined: bool = True  # points by lines
 
 
 @dataclasses.dataclass(frozen=True)

@@ -324,7 +324,7 @@ def two_regimes(*, num_networks: int = 400, num_seeds: int = 20) -> Check:
                 -0.2,
             ),
         ),
-        plot=Plot("predictive variance", "held-out error", plotted, "xy"),
+        plot=Plot("predictive variance", "held-out error", plotted, "xy", joined=False),
     )
 
 
