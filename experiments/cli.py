@@ -38,6 +38,8 @@ class Run:
     """Folder of the results; by default runs/NAME-PRESET."""
     data_dir: str | None = None
     """Folder of prepared tfds sets; by default TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    devices: int = 1
+    """How many devices share every batch; see docs/scale_out.md."""
     resume: bool = False
     """Continue an interrupted run in the same folder, bit for bit."""
 
@@ -57,6 +59,8 @@ class Train:
     config: RunConfig = field(default_factory=RunConfig)
     out: Path = Path("runs/train")
     """Folder of configuration, checkpoints, metrics and results."""
+    devices: int = 1
+    """How many devices share every batch; see docs/scale_out.md. A run may resume on others."""
     resume: bool = False
     """Continue an interrupted run in the same folder, bit for bit."""
     checkpoint_seconds: float = 30.0

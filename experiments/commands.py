@@ -30,7 +30,12 @@ def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) 
             experiment = lookup(command.name, EXPERIMENTS, "experiment")
             folder = command.out or Path("runs") / f"{command.name}-{command.preset}"
             options = Options(
-                command.preset, folder, command.seeds, command.data_dir, command.resume
+                command.preset,
+                folder,
+                command.seeds,
+                command.data_dir,
+                command.resume,
+                command.devices,
             )
             print(f"\n{run(experiment, options)}\n\nEverything is in {folder}")
         case cli.Report():
@@ -88,6 +93,7 @@ def train_own(command: cli.Train) -> None:
         folder=command.out,
         resume=command.resume,
         checkpoint_seconds=command.checkpoint_seconds,
+        devices=command.devices,
         label=command.config.weighting,
     )
     print(f"\n{present_training(command.out)}\n\nEverything is in {command.out}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from experiments.config import RunConfig
 from experiments.files import write_json
 from experiments.run_folder import RunFolderError, check_folder, differences
-from experiments.training import load_source, train
+from experiments.training import check_devices, load_source, train
 
 Arms = Mapping[str, Sequence[RunConfig]]  # name -> configurations that differ in numbers only
 
@@ -34,6 +34,7 @@ class Options(NamedTuple):
     seeds: int | None = None
     data_dir: str | None = None
     resume: bool = False
+    devices: int = 1
 
 
 def run(experiment: Experiment, options: Options) -> str:
@@ -47,6 +48,7 @@ def run(experiment: Experiment, options: Options) -> str:
         name: [_override(config, options) for config in configs]
         for name, configs in experiment.arms(options.preset).items()
     }
+    _check_devices(arms, options.devices)
     record = {"experiment": experiment.name, "preset": options.preset}
     _claim(options.folder, record, resume=options.resume)
     sources: dict[Any, Any] = {}
@@ -60,10 +62,18 @@ def run(experiment: Experiment, options: Options) -> str:
             folder=options.folder / name,
             resume=True,  # the experiment's own folder was checked above
             stop_on_nonfinite=len(configs) == 1,
+            devices=options.devices,
             label=f"[{i}/{len(arms)}] {name}",
         )
     experiment.compute(options)
     return experiment.present(options.folder, options.preset)
+
+
+def _check_devices(arms: Arms, devices: int) -> None:
+    if devices != 1 and not arms:
+        raise ValueError("this experiment does not train on batches; leave --devices out")
+    for configs in arms.values():
+        check_devices(configs[0], devices)
 
 
 def _override(config: RunConfig, options: Options) -> RunConfig:

@@ -4,6 +4,10 @@ Axes: H configurations that differ in numbers only, S seeds, T steps, N training
 networks one program advances all H x S runs (`vmap` over both, `lax.scan` over the steps). Networks
 with convolutions on CPU go run by run and step by step: XLA's CPU backend is many times slower on
 convolutions inside a loop, and slow on vmapped ones. On a GPU they scan as well.
+
+Several devices share every batch, clean ones included: the data lie on each of them, and each
+computes its part. States come from the first device and return to it, so that whatever
+else handles them (evaluation, checkpoints) does not know of the others.
 """
 
 import functools
@@ -15,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.config import RunConfig
 from experiments.context import Context
@@ -25,6 +30,7 @@ from experiments.procedures import make_procedure
 from experiments.schemes import SchemeSpec
 from weighting import Batch, StepMetrics, TrainState, Weighting
 from weighting import uniform as uniform_weighting
+from weighting.scale_out import data_mesh, parallel_step, replicate
 
 PyTree = Any
 
@@ -103,6 +109,7 @@ class Program(NamedTuple):
     advance: Callable[..., tuple[TrainState, WeightSums, Progress]]
     fine_tune: Callable[..., tuple[TrainState, WeightSums, Progress]]
     network: Callable[[TrainState], tuple[PyTree, PyTree]]  # parameters and model state, [H, S]
+    place: Callable[[SeedData], SeedData]  # puts the data where `advance` reads them
 
 
 class _Key(NamedTuple):
@@ -117,9 +124,10 @@ class _Key(NamedTuple):
     num_train: int
     num_steps: int
     input_size: int
+    num_devices: int
 
 
-def make_program(config: RunConfig, model: Model, task: Task) -> Program:
+def make_program(config: RunConfig, model: Model, task: Task, *, num_devices: int = 1) -> Program:
     """The functions that train the configuration, and those that differ in numbers only.
 
     Equal settings get the same functions again, so that nothing is compiled twice.
@@ -135,6 +143,7 @@ def make_program(config: RunConfig, model: Model, task: Task) -> Program:
         num_train=len(inputs),
         num_steps=config.num_steps,
         input_size=int(np.prod(inputs.shape[1:])),
+        num_devices=num_devices,
     )
     return _program(key, model)
 
@@ -142,6 +151,11 @@ def make_program(config: RunConfig, model: Model, task: Task) -> Program:
 @functools.lru_cache(maxsize=256)
 def _program(key: _Key, model: Model) -> Program:
     procedure = make_procedure(key.procedure, model)
+    mesh = data_mesh(key.num_devices) if key.num_devices > 1 else None
+
+    def make_step(*parts: Any) -> Callable:
+        train_step = procedure.make_step(*parts)
+        return train_step if mesh is None else parallel_step(train_step, mesh)
 
     def context(data: SeedData, indices: Array | None = None) -> Context:
         return Context(
@@ -188,12 +202,14 @@ def _program(key: _Key, model: Model) -> Program:
             indices=indices,
             clean=clean if key.scheme.needs_clean else None,
         )
-        train_step = procedure.make_step(
+        train_step = make_step(
             key.loss.build(context(data, indices), list(hyper.loss)),
             scheme(hyper, data),
             optimizer(hyper.learning_rate, hyper.weight_decay),
         )
         state, metrics = train_step(state, batch)
+        if mesh is not None:  # gather the batch's indices, rather than add up sums of N
+            indices, sums = jax.lax.with_sharding_constraint((indices, sums), _replicated(mesh))
         sums = WeightSums(
             sums.weights.at[indices].add(metrics.weights), sums.count.at[indices].add(1)
         )
@@ -202,7 +218,7 @@ def _program(key: _Key, model: Model) -> Program:
     def fine_tune_step(state, sums, indices, clean_indices, data, hyper):
         """Plain ERM on the clean set; the scheme's state waits."""
         del indices
-        train_step = procedure.make_step(
+        train_step = make_step(
             key.loss.build(context(data, clean_indices), list(hyper.loss)),
             uniform_weighting(),
             optimizer(hyper.fine_tune_learning_rate, hyper.weight_decay),
@@ -214,8 +230,15 @@ def _program(key: _Key, model: Model) -> Program:
 
     by_step = model.has_convolutions and jax.default_backend() == "cpu"
     drive = _by_step if by_step else _by_scan
+    advance, fine_tune = (drive(each, key.num_train, mesh) for each in (step, fine_tune_step))
+    if mesh is None:
+        return Program(init, advance, fine_tune, procedure.network, lambda data: data)
     return Program(
-        init, drive(step, key.num_train), drive(fine_tune_step, key.num_train), procedure.network
+        init,
+        _from_and_to_first(advance, mesh),
+        _from_and_to_first(fine_tune, mesh),
+        procedure.network,
+        functools.partial(replicate, mesh),
     )
 
 
@@ -229,7 +252,27 @@ def _zero_sums(num_train: int) -> WeightSums:
     return WeightSums(jnp.zeros(num_train), jnp.zeros(num_train, jnp.int32))
 
 
-def _by_scan(step: Callable, num_train: int) -> Callable:
+def _from_and_to_first(advance: Callable, mesh: Mesh) -> Callable:
+    """The same for a state on the mesh's first device, which gets the results, too."""
+
+    def chunk(state, *rest):
+        return jax.device_put(advance(replicate(mesh, state), *rest), mesh.devices.flat[0])
+
+    return chunk
+
+
+def _whole(mesh: Mesh | None) -> dict[str, Any]:
+    """Settings of `jax.jit` that keep a copy of everything on every device."""
+    if mesh is None:
+        return {}
+    return {"in_shardings": _replicated(mesh), "out_shardings": _replicated(mesh)}
+
+
+def _replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def _by_scan(step: Callable, num_train: int, mesh: Mesh | None) -> Callable:
     """Advances all runs by T steps in one program: indices [S, T, B], clean indices [S, T, m]."""
 
     def chunk(state, indices, clean_indices, data, hyper):
@@ -242,12 +285,13 @@ def _by_scan(step: Callable, num_train: int) -> Callable:
         return state, sums, progress
 
     over_seeds = jax.vmap(chunk, (0, 0, 0, 0, None))
-    return jax.jit(jax.vmap(over_seeds, (0, None, None, None, 0)), donate_argnums=0)
+    over_runs = jax.vmap(over_seeds, (0, None, None, None, 0))
+    return jax.jit(over_runs, donate_argnums=0, **_whole(mesh))
 
 
-def _by_step(step: Callable, num_train: int) -> Callable:
+def _by_step(step: Callable, num_train: int, mesh: Mesh | None) -> Callable:
     """The same, run by run and step by step from the host."""
-    one_step = jax.jit(step, donate_argnums=(0, 1))
+    one_step = jax.jit(step, donate_argnums=(0, 1), **_whole(mesh))
 
     def chunk(states, indices, clean_indices, data, hyper):
         num_configs, num_seeds = hyper.learning_rate.shape[0], indices.shape[0]

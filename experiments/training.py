@@ -25,6 +25,7 @@ from experiments.result import Result, is_finished, load_result, result_arrays
 from experiments.run_folder import RunFolderError, check_folder, claim_folder, describe_run
 from experiments.streams import Stream, class_balanced, shuffled
 from weighting.metrics import corruption_auc
+from weighting.scale_out import data_mesh
 
 TRAINING = ("loss", "weighted_loss", "accuracy", "effective_sample_size")
 
@@ -62,12 +63,14 @@ def train(
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
     stop_on_nonfinite: bool = True,
+    devices: int = 1,
     progress: bool = True,
     label: str = "",
 ) -> Result:
     """Trains one configuration, or several that differ in numbers only, with all their seeds.
 
-    Interrupted and resumed, a run gives the same arrays bit for bit as without interruption.
+    Interrupted and resumed, a run gives the same arrays bit for bit as without interruption; if
+    several devices took part, to rounding.
 
     Args:
       configs: see `check_one_program` for what may differ.
@@ -77,6 +80,8 @@ def train(
       checkpoint_seconds: least time between checkpoints; there is always one at the end.
       stop_on_nonfinite: whether a non-finite loss stops the run. In a search over learning rates
         it may rather mark its own configuration, whose measures become NaN.
+      devices: how many share every batch. A run may resume on more or fewer. (Reference networks
+        train on one.)
       progress: whether to show a bar.
       label: of the bar.
 
@@ -87,12 +92,13 @@ def train(
     """
     configs = [configs] if isinstance(configs, RunConfig) else list(configs)
     check_one_program(configs)
+    check_devices(configs[0], devices)
     if folder is not None:
         check_folder(folder, resume=resume)
     source = load_source(configs[0]) if source is None else source
     tasks = [make_task(configs[0].task, seed, source) for seed in range(configs[0].seeds)]
     if folder is None:
-        run = _Run(configs, tasks, stop_on_nonfinite)
+        run = _Run(configs, tasks, stop_on_nonfinite, devices)
         run.advance_all(lambda done: None, progress, label)
         return run.result()
 
@@ -103,7 +109,7 @@ def train(
             return load_result(folder)
         except RunFolderError:
             pass  # damaged: written again from the last checkpoint
-    run = _Run(configs, tasks, stop_on_nonfinite)
+    run = _Run(configs, tasks, stop_on_nonfinite, devices)
     claim_folder(folder, record, resume=resume)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
@@ -134,10 +140,31 @@ def train(
     return result
 
 
+def check_devices(config: RunConfig, devices: int) -> None:
+    """Refuses more devices than there are, and batches that they cannot share equally."""
+    data_mesh(devices)
+    sizes = {"batch_size": config.batch_size}
+    if config.scheme.needs_clean or config.fine_tune_steps:
+        sizes["clean_batch_size"] = min(config.clean_batch_size, config.task.num_clean)
+    for name, size in sizes.items():
+        if size % devices:
+            raise ValueError(
+                f"{name}={size} cannot be split equally over {devices} devices; "
+                f"take a multiple of {devices}"
+                + (f" (num_clean={config.task.num_clean})" if name == "clean_batch_size" else "")
+            )
+
+
 class _Run:
     """A run between two chunks: the device state, and the history so far on the host."""
 
-    def __init__(self, configs: list[RunConfig], tasks: list[Task], stop_on_nonfinite: bool):
+    def __init__(
+        self,
+        configs: list[RunConfig],
+        tasks: list[Task],
+        stop_on_nonfinite: bool,
+        devices: int = 1,
+    ):
         config, task = configs[0], tasks[0]
         self.configs, self.tasks, self.stop_on_nonfinite = configs, tasks, stop_on_nonfinite
         self.hyper, self.data = stack_hyperparameters(configs), seed_data(tasks)
@@ -146,7 +173,7 @@ class _Run:
         if config.references:
             found = find_references(config, tasks, self.data, model)
             self.data = self.data._replace(references=found)
-        self.program = make_program(config, model, task)
+        self.program = make_program(config, model, task, num_devices=devices)
         self.evaluate = make_evaluate(procedure_model(config.procedure, model), task.num_classes)
         self.streams = [_stream(config, task, seed) for seed, task in enumerate(tasks)]
         self.clean_streams = [_clean_stream(config, task, seed) for seed, task in enumerate(tasks)]
@@ -161,6 +188,7 @@ class _Run:
         self.num_chunks = len(self.chunks)
         self.done, self.seconds, self.timed_steps = 0, 0.0, 0
         self.state = self.program.init(self.hyper, self.data)
+        self.data = self.program.place(self.data)
         shape = (len(configs), len(tasks), self.num_chunks)
         names = [f"train_{m}" for m in TRAINING] + ["corruption_auc"]
         names += [f"{split}_{m}" for split, measures in MEASURES.items() for m in measures]

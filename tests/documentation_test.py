@@ -31,7 +31,7 @@ def test_docstring_examples(name):
 
 def test_the_library_imports_jax_jaxopt_and_optax_only():
     allowed = {"jax", "jaxopt", "optax", "numpy", "weighting"}
-    standard = {"collections", "functools", "math", "typing", "warnings"}
+    standard = {"collections", "functools", "itertools", "math", "typing", "warnings"}
     exceptions = {"separable_part.py": {"scipy"}}  # linear programs on the host
     for path in (ROOT / "weighting").rglob("*.py"):
         own = exceptions.get(path.name, set())

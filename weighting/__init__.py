@@ -23,6 +23,7 @@ from weighting import (
     metrics,
     noise_adaptation,
     sampling,
+    scale_out,
 )
 from weighting.active_bias import active_bias
 from weighting.alignment import batch_alignment, gradient_alignment, greedy_alignment_weights
