@@ -123,6 +123,34 @@ def test_unrolled_matches_finite_differences(float64, optimizer, start, num_step
     np.testing.assert_allclose(scores, differences, atol=1e-7 * np.max(np.abs(scores)))
 
 
+@pytest.mark.parametrize("num_steps", [2, 5])
+def test_segments_of_steps_change_no_number(float64, num_steps):
+    losses_fn, clean_loss_fn, params = problem("mlp")
+    optimizer = optax.adam(0.05, eps_root=1e-4)
+
+    def outer(weights):  # everything is kept
+        state, virtual = optimizer.init(params), params
+        for _ in range(num_steps):
+            gradient = jax.grad(lambda p: jnp.mean(weights * losses_fn(p)))(virtual)
+            updates, state = optimizer.update(gradient, state, virtual)
+            virtual = optax.apply_updates(virtual, updates)
+        return clean_loss_fn(virtual)
+
+    plain = -jax.jit(jax.grad(outer))(jnp.ones(BATCH))
+    scores = jax.jit(
+        lambda weights: unrolled_scores(
+            losses_fn,
+            params,
+            clean_loss_fn,
+            optimizer,
+            num_steps=num_steps,
+            initial_weights=weights,
+        )
+    )(jnp.ones(BATCH))
+    scale = np.max(np.abs(plain))
+    np.testing.assert_allclose(scores / scale, plain / scale, atol=1e-12)  # rounding, k steps
+
+
 def test_fast_scores_match_the_layer_products_of_equation_12(float64):
     """Eq. 12, sums over layers of (z_clean . z)(g_clean . g), with biases, by hand in NumPy."""
     rng = np.random.default_rng(0)

@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 
@@ -186,36 +187,49 @@ def _norms_of_convolution(
     numbers = params["dimension_numbers"]
     if params["feature_group_count"] != 1 or params["batch_group_count"] != 1:
         return None
-    patches = lax.conv_general_dilated_patches(
-        inputs,
-        [kernel.shape[i] for i in numbers.rhs_spec[2:]],
-        params["window_strides"],
-        params["padding"],
-        params["lhs_dilation"],
-        params["rhs_dilation"],
-        dimension_numbers=numbers,
+    inputs = jnp.transpose(
+        inputs, (numbers.lhs_spec[0], *numbers.lhs_spec[2:], numbers.lhs_spec[1])
     )
-    return _norms_of_products(
-        *(_positions(jnp.moveaxis(x, numbers.out_spec[1], -1)) for x in (patches, signal))
+    signal = jnp.transpose(
+        signal, (numbers.out_spec[0], *numbers.out_spec[2:], numbers.out_spec[1])
     )
+    window = [kernel.shape[i] for i in numbers.rhs_spec[2:]]
+    sizes, strides = signal.shape[1:-1], params["window_strides"]
+    pads = [
+        (low, high, dilation - 1)
+        for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
+    ]
+
+    def patches(x: Array) -> Array:
+        """What the kernel sees of one example [..., I] at each position, [T, K]: slices, because a
+        convolution is slow in a loop on XLA's CPU backend."""
+        x = lax.pad(x, jnp.zeros((), x.dtype), [*pads, (0, 0, 0)])
+        slices = []
+        for offset in np.ndindex(*window):
+            starts = [i * step for i, step in zip(offset, params["rhs_dilation"], strict=True)]
+            ends = [a + (n - 1) * s + 1 for a, n, s in zip(starts, sizes, strides, strict=True)]
+            slices.append(lax.slice(x, (*starts, 0), (*ends, x.shape[-1]), (*strides, 1)))
+        return jnp.concatenate(slices, axis=-1).reshape(-1, len(slices) * x.shape[-1])
+
+    return _norms_of_products(inputs, _positions(signal), patches)
 
 
-def _norms_of_products(inputs: Array, signals: Array) -> Array:
-    """Of sum_t x_t g_t^T for inputs [B, T, K] and signals [B, T, C]; by the cheaper of two ways."""
-    _, num_positions, num_inputs = inputs.shape
-    num_outputs = signals.shape[2]
+def _norms_of_products(
+    inputs: Array, signals: Array, rows_fn: Callable[[Array], Array] = lambda x: x
+) -> Array:
+    """Of sum_t x_t g_t^T for signals [B, T, C]; by the cheaper of two ways, a chunk at a time.
+
+    `rows_fn` turns an example of the inputs into x [T, K], so that only a chunk's are in memory.
+    """
+    num_positions, num_outputs = signals.shape[1:]
+    num_inputs = jax.eval_shape(rows_fn, inputs[0]).shape[1]
     if num_positions == 1:
-        return _sum_rows(inputs**2) * _sum_rows(signals**2)
-    if num_positions * (num_inputs + num_outputs) < num_inputs * num_outputs:
+        return _sum_rows(jax.vmap(rows_fn)(inputs) ** 2) * _sum_rows(signals**2)
+    is_gram = num_positions * (num_inputs + num_outputs) < num_inputs * num_outputs
 
-        def norm(example: tuple[Array, Array]) -> Array:
-            x, g = example
-            return jnp.sum((x @ x.T) * (g @ g.T))
-    else:
-
-        def norm(example: tuple[Array, Array]) -> Array:
-            x, g = example
-            return jnp.sum((x.T @ g) ** 2)
+    def norm(example: tuple[Array, Array]) -> Array:
+        x, g = rows_fn(example[0]), example[1]
+        return jnp.sum((x @ x.T) * (g @ g.T)) if is_gram else jnp.sum((x.T @ g) ** 2)
 
     return lax.map(norm, (inputs, signals), batch_size=_CHUNK)
 

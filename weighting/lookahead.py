@@ -19,11 +19,14 @@ rates cancel in the normalization. "unrolled" is Algorithm 1 in general: it diff
 virtual steps of any optimizer, from any starting weights, where second derivatives do matter.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -130,34 +133,89 @@ def unrolled_scores(
     initial_weights: Array | None = None,
     mask: Array | None = None,
 ) -> Array:
-    """Scores -dG/d(weights) by differentiating through k virtual optimizer steps; [B].
+    r"""Scores -dG/d(weights) by differentiating through k virtual optimizer steps; [B].
 
-    Each virtual step is rematerialized in the backward pass: beyond one step's activations, memory
-    grows only by the parameters and optimizer state of each step. The steps are unrolled at
-    compilation (a loop around convolutions is slow on XLA's CPU backend).
+    Reverse mode in about :math:`\sqrt k` segments of about :math:`\sqrt k` steps. Kept are the
+    states (parameters and optimizer state) at the segments' starts and those within one segment, so
+    memory grows like :math:`2 \sqrt k` states, beside the activations of one step. For that a
+    step's gradient is computed up to three times, and once for the very last step: in all
+    3k - m - n times, with m segments of which the last has n steps, where keeping everything
+    takes k; one step repeats nothing. The steps are unrolled at compilation (a loop around
+    convolutions is slow on XLA's CPU backend).
     See `lookahead_weights` for the arguments.
+
+    References:
+      Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016,
+      arXiv:1604.06174, for layers in place of steps.
     """
     losses = jax.eval_shape(losses_fn, params)
     if initial_weights is None:
         initial_weights = jnp.zeros(losses.shape, losses.dtype)
-    opt_state = optimizer.init(params) if opt_state is None else opt_state
 
     def inner_risk(params: PyTree, weights: Array) -> Array:
         return masked_mean(weights * losses_fn(params), mask)
 
-    @jax.checkpoint
-    def virtual_step(params: PyTree, opt_state: optax.OptState, weights: Array) -> Any:
+    def virtual_step(state: tuple[PyTree, Any], weights: Array) -> tuple[PyTree, Any]:
+        params, opt_state = state
         gradient = jax.grad(inner_risk)(params, weights)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    def outer_loss(weights: Array) -> Array:
-        virtual, state = params, opt_state
-        for _ in range(num_steps):
-            virtual, state = virtual_step(virtual, state, weights)
-        return clean_loss_fn(virtual)
+    def walk(state: tuple[PyTree, Any], count: int) -> list[tuple[PyTree, Any]]:
+        """The states before and after each of `count` steps."""
+        states = [state]
+        for _ in range(count):
+            states.append(virtual_step(states[-1], initial_weights))
+        return states
 
-    return -jax.grad(outer_loss)(initial_weights)
+    lengths = _segment_lengths(num_steps)
+    starts = [(params, optimizer.init(params) if opt_state is None else opt_state)]
+    for length in lengths[:-1]:
+        starts.append(walk(starts[-1], length)[-1])
+    states = walk(starts[-1], lengths[-1] - 1)
+    state, pullback = jax.vjp(virtual_step, states.pop(), initial_weights)
+    clean_gradient = jax.grad(clean_loss_fn)(state[0])
+    cotangent, total = pullback((clean_gradient, _zero_cotangents(state[1])))
+    for start, length in zip(reversed(starts), reversed(lengths), strict=True):
+        if start is not starts[-1]:
+            states = walk(_only_after((cotangent, total), start), length - 1)
+        for state in reversed(states):
+            state = _only_after((cotangent, total), state)
+            _, pullback = jax.vjp(virtual_step, state, initial_weights)
+            cotangent, scores = pullback(cotangent)
+            total += scores
+    return -total
+
+
+def _segment_lengths(num_steps: int) -> list[int]:
+    """About the square root of k segments of equal length, up to one; the longer ones last."""
+    num_segments = round(math.sqrt(num_steps))
+    ends = [num_steps * i // num_segments for i in range(num_segments + 1)]
+    return [end - start for start, end in itertools.pairwise(ends)]
+
+
+def _zero_cotangents(opt_state: optax.OptState) -> Any:
+    """Of a state that the clean loss does not read; integers have cotangents without numbers."""
+
+    def zeros(x: Array) -> Any:
+        x = jnp.asarray(x)
+        is_float = jnp.issubdtype(x.dtype, jnp.inexact)
+        return jnp.zeros_like(x) if is_float else np.zeros(x.shape, jax.dtypes.float0)
+
+    return jax.tree.map(zeros, opt_state)
+
+
+def _only_after(earlier: PyTree, state: tuple[PyTree, Any]) -> tuple[PyTree, Any]:
+    """The state, made to wait for `earlier`: what is computed from it comes after.
+
+    XLA would otherwise repeat steps as early as it can and keep what they return; its CPU backend
+    drops `lax.optimization_barrier`, and with it what `jax.checkpoint` asks for, before it decides
+    on an order. So the state passes through a selection that depends on `earlier`.
+    """
+    found = [x for x in jax.tree.leaves(earlier) if x.dtype != jax.dtypes.float0]
+    number = sum(jnp.sum(jnp.abs(jnp.ravel(x)[:1])) for x in found)
+    never = number < -1  # absolute values; also false for nan
+    return jax.tree.map(lambda x: jnp.where(never, jnp.zeros_like(x), x), state)
 
 
 class CleanGradientState(NamedTuple):

@@ -1,0 +1,37 @@
+"""The memory benchmark on tiny sizes, and how the memory of unrolled lookahead grows."""
+
+import optax
+import pytest
+
+from experiments import memory_benchmark
+from experiments.memory_benchmark import Problem
+from experiments.models import make_model
+from weighting import losses
+
+TINY = Problem("tiny", make_model("mlp:4", 3), losses.cross_entropy, 5)
+
+
+def test_unrolled_lookahead_grows_at_most_like_the_root_of_the_steps():
+    """Kept are about sqrt(k) states at starts and sqrt(k) within one segment; 0.1 for the rest."""
+    steps = (4, 9, 16)
+    rows = list(memory_benchmark.unrolled(steps, optax.sgd(0.1), "SGD"))
+    assert memory_benchmark.growth(rows, steps) <= 0.6
+
+
+def test_growth_is_a_slope_of_logarithms():
+    rows = [memory_benchmark.Row("", "", 5 * k**2, 0.0, False, "") for k in (1, 4, 9)]
+    assert memory_benchmark.growth(rows, (1, 4, 9)) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("part", [memory_benchmark.gradient_norms, memory_benchmark.lookahead])
+def test_parts_on_a_tiny_network(part):
+    rows = list(part(TINY))
+    assert all(row.temp_bytes > 0 and row.flops > 0 for row in rows)
+    assert "layer by layer" in memory_benchmark.format_rows(rows)
+
+
+def test_generalization_error_of_a_few_digits():
+    rows = list(memory_benchmark.cross_validation(40, num_steps=2, num_folds=2))
+    for row in rows:
+        assert row.bytes_per_example == row.temp_bytes / 40
+        assert (row.seconds_per_example_and_fold or 0) > 0
