@@ -112,7 +112,9 @@ def test_two_dense_layers_by_hand(float64):
     np.testing.assert_allclose(pulled[1], hidden.T @ [1.0, -2.0], rtol=1e-13)
 
 
-@pytest.mark.parametrize("scheme", [uniform(), lookahead_reweight(), low(0.1)], ids=str)
+@pytest.mark.parametrize(
+    "scheme", [uniform(), lookahead_reweight(), low(0.1)], ids=["uniform", "lookahead", "low"]
+)
 def test_a_step_by_layers_is_the_step(scheme):
     model = make_model("mlp:16", 3)
     keys = jax.random.split(jax.random.key(1), 4)
@@ -136,7 +138,7 @@ def test_a_step_by_layers_is_the_step(scheme):
 
 
 def test_exact_gradient_norms_are_used_by_low(float64):
-    losses_fn, params, batch, _ = problem(*list(networks())[0][1:])
+    losses_fn, params, batch, _ = problem(*next(networks())[1:])
     lin = linearize_layers(lambda p, b: losses_fn(p, b)[0], params, batch)
     scheme = low(0.1, gradient="parameters")
     weights, _ = scheme.update(

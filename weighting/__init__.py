@@ -246,4 +246,5 @@ __all__ = [
     "metrics",
     "noise_adaptation",
     "sampling",
+    "scale_out",
 ]

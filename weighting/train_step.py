@@ -120,8 +120,8 @@ def make_train_step(
       weighting: the scheme.
       optimizer: any optax transformation. Weight decay belongs here, not in the loss.
       layerwise: linearize layer by layer (`linearize_layers`). The numbers agree to rounding;
-        lookahead costs a fifth less, and exact gradient norms next to nothing. For models without
-        state (batch norm) whose layers are not in a loop.
+        lookahead takes one product per layer less, and exact gradient norms need no gradient per
+        example. For models without state (batch norm) whose layers are not in a loop.
 
     Returns:
       A pure function (TrainState, Batch) -> (TrainState, StepMetrics), ready for `jax.jit`,
