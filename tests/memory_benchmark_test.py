@@ -8,6 +8,8 @@ from experiments.memory_benchmark import Problem
 from experiments.models import make_model
 from weighting import losses
 
+pytestmark = pytest.mark.slow
+
 TINY = Problem("tiny", make_model("mlp:4", 3), losses.cross_entropy, 5)
 
 

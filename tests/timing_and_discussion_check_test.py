@@ -7,6 +7,8 @@ import pytest
 from experiments.models import make_model
 from theory_checks import ren_timing, zhou_discussion
 
+pytestmark = pytest.mark.slow
+
 
 def failing_rows(check):
     return [row.quantity for row in check.rows if row.margin < 0]

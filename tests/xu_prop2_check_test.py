@@ -8,6 +8,8 @@ import pytest
 from theory_checks import xu_prop2
 from theory_checks._descent import descend
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results():

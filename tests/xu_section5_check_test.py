@@ -8,6 +8,8 @@ import scipy.optimize
 
 from theory_checks import _reference, xu_joint, xu_regularization
 
+pytestmark = pytest.mark.slow
+
 
 def failing_rows(check):
     return [row.quantity for row in check.rows if row.margin < 0]

@@ -7,6 +7,8 @@ import scipy.integrate
 from theory_checks import _shifted_disc as disc
 from theory_checks import xu_thm1
 
+pytestmark = pytest.mark.slow
+
 
 def failing_rows(check):
     return [row.quantity for row in check.rows if row.margin < 0]

@@ -10,6 +10,8 @@ import pytest
 from theory_checks import zhou_thm2, zhou_thm_a1
 from theory_checks._descent import log_spaced
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pools():
