@@ -70,3 +70,8 @@ CHECKS: dict[str, Callable[[str], list[Check]]] = {
         zhou_discussion,
     )
 }
+
+
+def run_module(name: str, preset: str) -> list[Check]:
+    """The outcomes of one module, for a process of its own."""
+    return CHECKS[name](preset)
