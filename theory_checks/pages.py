@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def write_results(folder: Path, checks: Sequence[Check], preset: str) -> None:
         'statement). Tendencies are "reported" where nothing is asserted, and "not as printed" '
         "where the [errata](ERRATA.md) say how. Every control is negative: it leaves its bounds.",
         "",
+        f"{len(checks)} claims: {_counts(checks)}; {sum(bool(c.erratum) for c in checks)} errata.",
+        "",
     ]
     lines += ["| claim | status | verdict | control | statement |", "|---|---|---|---|---|"]
     for check in checks:
@@ -69,6 +72,14 @@ def write_errata(folder: Path, checks: Sequence[Check]) -> None:
     lines += ["Written by `python -m theory_checks --out DIR`.", ""]
     lines += [f"- **{check.id}**: {check.erratum}" for check in checks if check.erratum]
     (folder / "ERRATA.md").write_text("\n".join(lines) + "\n")
+
+
+def _counts(checks: Sequence[Check]) -> str:
+    """How many have which verdict, and how many of those that hold are false as printed."""
+    verdicts = Counter(check.verdict for check in checks)
+    corrected = sum(c.verdict == "holds" and c.status == "FALSE-AS-PRINTED" for c in checks)
+    text = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
+    return f"{text} (of those that hold, {corrected} false as printed and as corrected here)"
 
 
 def _row(row: Row) -> dict:
