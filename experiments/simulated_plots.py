@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,14 +68,7 @@ def bands(panels: Sequence[Panel], *, title: str, num_columns: int = 3) -> Figur
         ax.set(xlabel="steps", ylabel=panel.ylabel)
         ax.grid(True, color="#DDDDDD", lw=0.6)
         ax.spines[["top", "right"]].set_visible(False)
-    names = list(handles)
-    figure.legend(
-        [handles[arm] for arm in names],
-        names,
-        loc="outside lower center",
-        frameon=False,
-        ncols=_columns(len(names)),
-    )
+    _legend(figure, handles)
     return figure
 
 
@@ -100,14 +93,7 @@ def planes(panels: Sequence[Plane], *, title: str, num_columns: int = 4) -> Figu
         ax.set_title(panel.title, fontsize=9)
         ax.set_xticks([])
         ax.set_yticks([])
-    if handles:
-        figure.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center",
-            frameon=False,
-            ncols=_columns(len(handles)),
-        )
+    _legend(figure, handles)
     return figure
 
 
@@ -126,19 +112,16 @@ def histograms(panels: Sequence[Histogram], *, title: str, num_columns: int = 5)
         if i % num_columns == 0:
             ax.set_ylabel("examples (%)")
         ax.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center",
-        frameon=False,
-        ncols=_columns(len(handles)),
-    )
+    _legend(figure, handles)
     return figure
 
 
-def _columns(count: int) -> int:
-    """Of a legend."""
-    return 5 if count == 5 else 4
+def _legend(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """One for all panels, below them; none without entries."""
+    if handles:
+        columns = 5 if len(handles) == 5 else 4
+        entries = list(handles.values()), list(handles)
+        figure.legend(*entries, loc="outside lower center", frameon=False, ncols=columns)
 
 
 def _grid(
