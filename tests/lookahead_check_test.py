@@ -6,10 +6,6 @@ import pytest
 from theory_checks import ren_lemma1, ren_thm2
 
 
-def failing_rows(check):
-    return [row.quantity for row in check.rows if row.margin < 0]
-
-
 @pytest.mark.parametrize("module", [ren_lemma1, ren_thm2])
 def test_claims_hold(module):
     for check in module.checks("smoke"):
@@ -20,7 +16,7 @@ def test_claims_hold(module):
 
 def test_longer_steps_break_the_descent():
     check = ren_lemma1.descent(num_problems=60, num_seeds=1, num_steps=50, step_factor=4.0)
-    failed = failing_rows(check)
+    failed = check.failing
     assert "Huber, 300 random steps: rise of G" in failed
     assert "logistic: G beyond its bound (Cauchy-Schwarz)" not in failed  # a loose bound
     assert "Huber: G beyond its bound (Cauchy-Schwarz)" not in failed  # true of any step
@@ -36,7 +32,7 @@ def test_counterexample_by_hand():
 
 def test_shorter_steps_than_claimed_break_the_rate():
     check = ren_thm2.rate(num_runs=2, num_steps=300, step_factor=1e-5)
-    failed = failing_rows(check)
+    failed = check.failing
     assert "n = 24 of 24, alpha = 4: the same, bound / sqrt(M)" in failed
     assert "n = 24 of 24, alpha = 4: decay exponent + 4 s.e." in failed
 

@@ -7,10 +7,6 @@ from theory_checks import low_firstorder, low_proxy, low_regularizer
 from weighting import low_weights
 
 
-def failing_rows(check):
-    return [row.quantity for row in check.rows if row.margin < 0]
-
-
 @pytest.mark.parametrize("module", [low_firstorder, low_regularizer, low_proxy])
 def test_claims_hold(module):
     for check in module.checks("smoke"):
@@ -21,7 +17,7 @@ def test_claims_hold(module):
 
 def test_a_perturbed_first_order_fails():
     wrong = low_firstorder.single(num_problems=2, perturb=lambda first: 1.01 * first)
-    assert "|slope - 2| of the remainder, 1e-3 .. 1e-5" in failing_rows(wrong)
+    assert "|slope - 2| of the remainder, 1e-3 .. 1e-5" in wrong.failing
 
 
 def test_slope_recovers_a_power():
@@ -34,8 +30,8 @@ def test_perturbed_weights_and_thresholds_fail():
     wrong = low_regularizer.regularizer(
         count=3, solve=lambda norms, at: low_weights(norms, 1.01 * at)
     )
-    assert "3 programs: LOW's distance from the minimizer of G" in failing_rows(wrong)
-    assert len(failing_rows(low_regularizer.threshold(count=5, factor=0.8))) == 2
+    assert "3 programs: LOW's distance from the minimizer of G" in wrong.failing
+    assert len(low_regularizer.threshold(count=5, factor=0.8).failing) == 2
 
 
 def test_regularizer_by_hand():

@@ -10,10 +10,6 @@ from theory_checks import ren_timing, zhou_discussion
 pytestmark = pytest.mark.slow
 
 
-def failing_rows(check):
-    return [row.quantity for row in check.rows if row.margin < 0]
-
-
 def test_step_costs_are_the_derived_ones():
     for check in ren_timing.checks("smoke"):
         assert check.passed, check.report()
@@ -54,9 +50,7 @@ def test_a_pass_more_or_less_fails(monkeypatch):
 
     monkeypatch.setattr(ren_timing, "derived_costs", one_more)
     wrong = ren_timing.step_costs(networks=("mlp:512,512",), clean_counts=(10,), rounds=1)
-    assert failing_rows(wrong) == [
-        "mlp:512,512, m/n = 0.1: linearized, distance from the derived count"
-    ]
+    assert wrong.failing == ["mlp:512,512, m/n = 0.1: linearized, distance from the derived count"]
 
 
 def test_discussion_holds_as_far_as_it_is_asserted():

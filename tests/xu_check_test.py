@@ -15,10 +15,6 @@ from theory_checks import (
 )
 
 
-def failing_rows(check):
-    return [row.quantity for row in check.rows if row.margin < 0]
-
-
 @pytest.mark.parametrize("module", [xu_claim1, xu_dual, xu_lemmas, xu_networks, xu_prop1, xu_prop3])
 def test_claims_hold(module):
     results = module.checks("smoke")
@@ -62,19 +58,19 @@ def test_regularized_path_is_stationary():
 
 def test_a_perturbed_margin_fails():
     wrong = xu_dual.duality(num_sets=4, scale=1 + 1e-8)
-    assert len(failing_rows(wrong)) == 3
-    assert failing_rows(xu_dual.conjugate(count=20, offset=-1e-9))
+    assert len(wrong.failing) == 3
+    assert xu_dual.conjugate(count=20, offset=-1e-9).failing
 
 
 def test_too_tight_bounds_fail():
     wrong = xu_prop1.explicit(num_sets=3, num_params=10, last=100, sizes=(3,), tighten=0.01)
-    assert failing_rows(wrong) == [wrong.rows[2].quantity]
+    assert wrong.failing == [wrong.rows[2].quantity]
     wrong = xu_prop3.asymptotic(num_sets=1, tighten=0.1)
-    assert failing_rows(wrong) == [wrong.rows[1].quantity]
-    assert failing_rows(xu_networks.complexity(num_sets=2, count=6, tighten=0.3))
+    assert wrong.failing == [wrong.rows[1].quantity]
+    assert xu_networks.complexity(num_sets=2, count=6, tighten=0.3).failing
 
 
 def test_inputs_outside_the_unit_ball_fail():
     wrong = xu_lemmas.one_step_decrease(num_sets=2, num_steps=30, radius=5.0)
-    assert "one step, relative" in failing_rows(wrong)
-    assert failing_rows(xu_claim1.path(num_sets=1, overstate=1.5))
+    assert "one step, relative" in wrong.failing
+    assert xu_claim1.path(num_sets=1, overstate=1.5).failing

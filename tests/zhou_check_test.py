@@ -15,10 +15,6 @@ from weighting.bias_variance import cross_entropy_bias_variance, squared_bias_va
 from weighting.ensemble_difficulty import predictive_variance
 
 
-def failing_rows(check):
-    return [row.quantity for row in check.rows if row.margin < 0]
-
-
 @pytest.mark.parametrize(
     "module",
     [zhou_biasvar, zhou_noise, zhou_imbalance, zhou_margin, zhou_thm1, zhou_uncertainty],
@@ -44,7 +40,7 @@ def test_a_perturbed_split_is_seen():
     check = zhou_biasvar.decomposition(
         squared=squared, entropy=entropy, num_networks=10, num_seeds=1
     )
-    wrong = failing_rows(check)
+    wrong = check.failing
     assert "squared, ridge regression: variance against NumPy" in wrong
     assert "cross-entropy, networks: bias against NumPy" in wrong
     assert "squared, ridge regression: error against NumPy" not in wrong
@@ -54,12 +50,12 @@ def test_the_printed_rule_of_feature_noise_fails():
     check = zhou_noise.feature_noise(
         rule=zhou_noise.printed_rule, num_networks=10, num_pairs=40, num_seeds=1
     )
-    assert any(name.startswith("corrected rule: wrong signs") for name in failing_rows(check))
+    assert any(name.startswith("corrected rule: wrong signs") for name in check.failing)
 
 
 def test_a_shifted_error_under_label_noise_is_seen():
     check = zhou_noise.label_noise(shift=1e-9, num_draws=100)
-    assert failing_rows(check) == ["zero-one error against (1 - p) + pi (p - (1 - p) / (C - 1))"]
+    assert check.failing == ["zero-one error against (1 - p) + pi (p - (1 - p) / (C - 1))"]
 
 
 def test_a_posterior_with_other_priors_is_seen():
@@ -68,24 +64,24 @@ def test_a_posterior_with_other_priors_is_seen():
         ratios=(2.0,),
         num_seeds=20,
     )
-    assert len(failing_rows(check)) >= 3
+    assert len(check.failing) >= 3
 
 
 def test_a_score_that_does_not_minimize_the_exponential_loss_is_seen():
     check = zhou_imbalance.mean_error(score_scale=0.4, ratios=(2.0,))
-    assert failing_rows(check) == [check.rows[0].quantity]
+    assert check.failing == [check.rows[0].quantity]
 
 
 def test_another_closed_form_is_seen():
     check = zhou_margin.gaussian_margins(
         log_error=lambda mu, variance: -mu + 0.51 * variance, num_draws=50_000, num_pairs=20
     )
-    assert check.rows[0].quantity in failing_rows(check)
+    assert check.rows[0].quantity in check.failing
 
 
 def test_constants_of_their_own_are_seen():
     check = zhou_margin.expected_duals(slope_noise=1.0, num_draws=1000, num_pairs=30)
-    assert failing_rows(check) == [row.quantity for row in check.rows[:3]]
+    assert check.failing == [row.quantity for row in check.rows[:3]]
 
 
 def test_the_other_divisor_is_seen():
@@ -93,16 +89,16 @@ def test_the_other_divisor_is_seen():
         return predictive_variance(predictions, **{"ddof": 1} | options)
 
     check = zhou_uncertainty.estimate(variance=unbiased, num_problems=3, num_repeats=20)
-    assert "relative distance from NumPy's variance over K" in failing_rows(check)
+    assert "relative distance from NumPy's variance over K" in check.failing
     with jax.enable_x64(True):
         scaled = zhou_uncertainty.equal_distributions(
             variance=lambda f: 1.2 * predictive_variance(f), num_networks=2000
         )
-    assert len(failing_rows(scaled)) >= 4
+    assert len(scaled.failing) >= 4
 
 
 def test_a_smaller_margin_is_seen():
     check = zhou_thm1.weak_regularization(sizes=(3,), num_seeds=1, num_tilts=1, margin_scale=0.5)
-    wrong = failing_rows(check)
+    wrong = check.failing
     assert check.rows[0].quantity in wrong
     assert "relative gap at lambda = 1e-12" in wrong

@@ -18,10 +18,6 @@ def pools():
     return zhou_thm2.make_pools(num_pools=5, count=50, num_halves=12, num_seeds=5, num_steps=150)
 
 
-def failing_rows(check):
-    return [row.quantity for row in check.rows if row.margin < 0]
-
-
 @pytest.mark.parametrize("module", [zhou_thm2, zhou_thm_a1])
 def test_claims_hold(module):
     outcomes = module.checks("smoke")
@@ -88,15 +84,15 @@ def test_descent_of_networks_follows_automatic_differentiation():
 
 def test_terms_divided_by_a_thousand_fails():
     wrong = zhou_thm2.corrected(num_problems=2, num_draws=50, num_networks=50, tighten=1000.0)
-    assert len(failing_rows(wrong)) >= 3
+    assert len(wrong.failing) >= 3
 
 
 def test_errors_of_other_points_fail(pools):
     rng = np.random.default_rng(0)
     shuffled = [pool._replace(errors=rng.permutation(pool.errors)) for pool in pools]
-    assert failing_rows(zhou_thm2.order(shuffled))
+    assert zhou_thm2.order(shuffled).failing
     easy = [pool._replace(errors=1 / pool.errors) for pool in pools]
-    assert "its largest value" in failing_rows(zhou_thm2.trade_off(easy))
+    assert "its largest value" in zhou_thm2.trade_off(easy).failing
 
 
 def test_recomputed_weights_follow_a_plain_loop():
@@ -127,4 +123,4 @@ def test_angles_by_hand():
 def test_a_tighter_bound_fails():
     options = {"num_sets": 4, "last": 3000, "losses": ("exponential",), "sizes": (3,)}
     wrong = zhou_thm_a1.bound(num_params=50, tighten=0.01, **options)
-    assert failing_rows(wrong) == ["squared component across over its bound: largest"]
+    assert wrong.failing == ["squared component across over its bound: largest"]

@@ -75,6 +75,11 @@ class Check:
         return min((row.margin for row in self.rows), default=math.inf)
 
     @property
+    def failing(self) -> list[str]:
+        """What is measured by the rows that leave their bounds."""
+        return [row.quantity for row in self.rows if row.margin < 0]
+
+    @property
     def control_is_negative(self) -> bool:
         """Whether the control fails, as it must; true of a check without one."""
         return not self.control or bool(min(row.margin for row in self.control) < 0)
