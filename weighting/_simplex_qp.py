@@ -16,8 +16,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import get_lapack_funcs
 
 Array = np.ndarray
+
+(solve_posdef,) = get_lapack_funcs(("posv",), dtype=np.float64)  # less overhead than cho_solve
 
 ROUNDING = 4e-15  # of a product of two vectors of norm one, where the terms do not cancel
 DEPENDENT = 1e-13  # squared distance from the members' affine hull that counts as none
@@ -135,10 +138,12 @@ class _Members:
         self.num_groups = len(start)
         self.indices = np.array(start)
         self.p = np.ones(len(start))
-        self.x = points.combine(self.indices, points.rows(self.indices), self.p)
+        rows = points.rows(self.indices)
+        self.x = points.combine(self.indices, rows, self.p)
         self.num_changes = 0
         self.buffer = np.zeros((0, 0))
-        self.invert(points.rows(self.indices))
+        one = np.eye(len(start))
+        self.inverse = np.block([[-points.gram(start, rows, start, rows), one], [one, 0 * one]])
 
     @property
     def inverse(self) -> Array:
@@ -184,19 +189,23 @@ class _Members:
         result is taken only if it is a better point with a regular system: it saves steps, and
         decides nothing.
         """
-        k, groups = self.num_groups, self.points.groups[self.pool]
+        groups = self.points.groups[self.pool]
         gram = self.points.gram(self.pool, self.pool_rows, self.pool, self.pool_rows)
-        kept, ridge = np.arange(len(self.pool)), RIDGE * np.mean(np.diagonal(gram))
+        scale = np.mean(np.diagonal(gram))
+        # Over the simplices this term is constant; with it only affine dependence is singular.
+        shifted = gram + scale * (groups[:, None] == groups)
+        in_group = (groups[:, None] == np.arange(self.num_groups)).astype(float)
+        kept, ridge = np.arange(len(self.pool)), RIDGE * scale
         for _ in range(MAX_GUESSES):
-            system = self.system(groups[kept], gram[np.ix_(kept, kept)])
-            system[range(k, len(system)), range(k, len(system))] += ridge
-            try:
-                p = np.linalg.solve(system, np.eye(len(system), k))[k:].sum(axis=1)
-            except np.linalg.LinAlgError:
+            system, sums = shifted.take(kept, 0).take(kept, 1), in_group.take(kept, 0)
+            system.flat[:: len(kept) + 1] += ridge
+            solved, info = solve_posdef(system, sums)[1:]
+            if info != 0:
                 return
+            p = solved @ solve_posdef(sums.T @ solved, np.ones(self.num_groups))[1]
             if p.min() <= 0:
                 kept = kept[p > 0]
-                if np.bincount(groups[kept], minlength=k).min() == 0:
+                if in_group.take(kept, 0).sum(axis=0).min() == 0:
                     return
             elif ridge > 0:
                 ridge = 0.0
@@ -205,9 +214,11 @@ class _Members:
         else:
             return
         x = self.points.combine(self.pool[kept], self.pool_rows[kept], p)
-        inverse = _inverse(system) if self.points.norm(x) < self.points.norm(self.x) else None
+        if self.points.norm(x) >= self.points.norm(self.x):
+            return
+        inverse = _inverse(self.system(groups[kept], gram[np.ix_(kept, kept)]))
         if inverse is not None:
-            self.num_changes += len(np.setxor1d(kept, self.place))
+            self.num_changes += len(kept)
             self.indices, self.place, self.p, self.x = self.pool[kept], kept, p, x
             self.inverse = inverse
 

@@ -124,10 +124,12 @@ def max_margin(
     inputs = read_matrix("inputs", inputs, "[N, D]")
     signs = _read_signs(labels, len(inputs), intercept)
     center = inputs.mean(axis=0) if intercept else np.zeros(inputs.shape[1])
-    points = signs[:, None] * (inputs - center[None])
+    points = inputs - center[None]
+    points *= signs[:, None]
     groups, scale = _groups(signs, intercept), largest_norm(points)
-    start = _start_of_rows(points / scale, groups)
-    certificate = certify(row_points(points / scale, groups), start, scale, tol, max_iterations)
+    points /= scale
+    start = _start_of_rows(points, groups)
+    certificate = certify(row_points(points, groups), start, scale, tol, max_iterations)
     direction = certificate.point
     offset = _offset(certificate) - float(center @ direction) if intercept else 0.0
     return MaxMargin(direction, *_scalars_and_dual(certificate, groups, offset))
@@ -232,8 +234,8 @@ def read_matrix(name: str, value: ArrayLike, shape: str) -> np.ndarray:
 
 def largest_norm(points: np.ndarray) -> float:
     """The largest norm of a row, or one if all are zero; squares neither over- nor underflow."""
-    largest = float(np.max(np.abs(points))) or 1.0
-    return largest * (float(np.sqrt(np.max(np.sum((points / largest) ** 2, axis=1)))) or 1.0)
+    largest = float(max(points.max(), -points.min())) or 1.0
+    return largest * (float(np.sqrt(np.max(_squared_norms(points / largest)))) or 1.0)
 
 
 def _read_signs(labels: ArrayLike, num_examples: int, intercept: bool) -> np.ndarray:
@@ -255,12 +257,18 @@ def _groups(signs: np.ndarray, intercept: bool) -> np.ndarray:
 
 def _start_of_rows(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The shortest point; of two groups, points that come near to a shortest pair."""
+    squares = _squared_norms(points)
     if groups.max() == 0:
-        return np.array([_first_smallest(np.sum(points**2, axis=1), groups == 0)])
+        return np.array([_first_smallest(squares, groups == 0)])
     target = points[groups == 1].mean(axis=0)
-    first = _first_smallest(np.sum((points + target[None]) ** 2, axis=1), groups == 0)
-    distances = np.sum((points + points[first][None]) ** 2, axis=1)
-    return np.array([first, _first_smallest(distances, groups == 1)])
+    first = _first_smallest(squares + 2 * np.vecdot(points, target), groups == 0)
+    return np.array(
+        [first, _first_smallest(squares + 2 * np.vecdot(points, points[first]), groups == 1)]
+    )
+
+
+def _squared_norms(points: np.ndarray) -> np.ndarray:
+    return np.vecdot(points, points)
 
 
 def _first_smallest(values: np.ndarray, allowed: np.ndarray) -> int:
