@@ -40,6 +40,8 @@ class Run:
     """Folder of prepared tfds sets; by default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     devices: int = 1
     """How many devices share every batch; see docs/scale_out.md."""
+    at_once: int | None = None
+    """How many runs (configurations times seeds) advance together at most; bounds memory."""
     resume: bool = False
     """Continue an interrupted run in the same folder, bit for bit."""
 
@@ -61,6 +63,8 @@ class Train:
     """Folder of configuration, checkpoints, metrics and results."""
     devices: int = 1
     """How many devices share every batch; see docs/scale_out.md. A run may resume on others."""
+    at_once: int | None = None
+    """How many runs (configurations times seeds) advance together at most; bounds memory."""
     resume: bool = False
     """Continue an interrupted run in the same folder, bit for bit."""
     checkpoint_seconds: float = 30.0

@@ -36,6 +36,7 @@ def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) 
                 command.data_dir,
                 command.resume,
                 command.devices,
+                command.at_once,
             )
             print(f"\n{run(experiment, options)}\n\nEverything is in {folder}")
         case cli.Report():
@@ -94,6 +95,7 @@ def train_own(command: cli.Train) -> None:
         resume=command.resume,
         checkpoint_seconds=command.checkpoint_seconds,
         devices=command.devices,
+        at_once=command.at_once,
         label=command.config.weighting,
     )
     print(f"\n{present_training(command.out)}\n\nEverything is in {command.out}")

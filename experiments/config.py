@@ -53,7 +53,9 @@ class RunConfig:
     num_evals: int = 20
     """Evaluations, evenly spaced; must divide the number of steps."""
     seeds: int = 5
-    """Number of seeds, 0, 1, ...; a seed sets data, corruption, initialization and batches."""
+    """Number of seeds; a seed sets data, corruption, initialization and batches."""
+    first_seed: int = 0
+    """The first of the seeds, which are consecutive; a run may so be shared out over machines."""
 
     def __post_init__(self):
         parse_scheme(self.weighting)
@@ -75,7 +77,7 @@ class RunConfig:
         for name in ("batch_size", "clean_batch_size", "num_evals", "seeds", "reference_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("num_steps", "fine_tune_steps"):
+        for name in ("num_steps", "fine_tune_steps", "first_seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.num_steps + self.fine_tune_steps == 0:
@@ -98,6 +100,11 @@ class RunConfig:
     def loss_spec(self) -> LossSpec:
         """The parsed loss."""
         return parse_loss(self.loss)
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def references(self) -> set[str]:

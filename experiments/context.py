@@ -1,5 +1,6 @@
 """What methods may know of their training set, and of networks trained before them."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ class Context(NamedTuple):
     indices: Array | None = None  # [B] the batch's positions, for losses that read a reference
 
 
+@functools.cache
 def example_context() -> Context:
     """A context of two examples of two classes, on which factories refuse bad values."""
     shapes = {"N": (2,), "C": (2,), "CC": (2, 2), "NC": (2, 2), "": ()}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from experiments.config import RunConfig
 from experiments.files import write_json
 from experiments.run_folder import RunFolderError, check_folder, differences
-from experiments.training import check_devices, load_source, train
+from experiments.training import check_at_once, check_devices, load_source, train
 
 Arms = Mapping[str, Sequence[RunConfig]]  # name -> configurations that differ in numbers only
 
@@ -35,6 +35,7 @@ class Options(NamedTuple):
     data_dir: str | None = None
     resume: bool = False
     devices: int = 1
+    at_once: int | None = None
 
 
 def run(experiment: Experiment, options: Options) -> str:
@@ -49,6 +50,7 @@ def run(experiment: Experiment, options: Options) -> str:
         for name, configs in experiment.arms(options.preset).items()
     }
     _check_devices(arms, options.devices)
+    check_at_once(options.at_once)
     record = {"experiment": experiment.name, "preset": options.preset}
     _claim(options.folder, record, resume=options.resume)
     sources: dict[Any, Any] = {}
@@ -63,6 +65,7 @@ def run(experiment: Experiment, options: Options) -> str:
             resume=True,  # the experiment's own folder was checked above
             stop_on_nonfinite=len(configs) == 1,
             devices=options.devices,
+            at_once=options.at_once,
             label=f"[{i}/{len(arms)}] {name}",
         )
     experiment.compute(options)

@@ -125,6 +125,7 @@ class LossSpec(NamedTuple):
         return self.entry.build(context, *self.parsed.arguments(values)[0])
 
 
+@functools.cache  # a configuration asks again and again
 def parse_loss(text: str) -> LossSpec:
     """Reads `name[:value[:value]]`; refuses bad values at once.
 

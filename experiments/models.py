@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from experiments.convolution import Convolution
 from weighting import ModelOutput
 
 
@@ -33,7 +34,7 @@ class Model(NamedTuple):
     apply: Callable[..., tuple[ModelOutput, dict]]
     name: str
     num_outputs: int
-    has_convolutions: bool  # they are slow inside `lax.scan` on CPU: the driver avoids that
+    has_convolutions: bool  # vmapped over runs they are slow on CPU: the driver avoids that
 
 
 def make_model(name: str, num_outputs: int) -> Model:
@@ -184,9 +185,11 @@ class _LeNet5(nn.Module):
     def __call__(self, inputs, train):
         _check_images("lenet5", inputs, min_size=16)
         padding = 2 if inputs.shape[1:3] == (28, 28) else 0
-        x = nn.Conv(6, (5, 5), padding=padding, **_pytorch_init(25 * inputs.shape[-1]))(inputs)
+        x = Convolution(6, (5, 5), padding, **_pytorch_init(25 * inputs.shape[-1]), name="Conv_0")(
+            inputs
+        )
         x = nn.relu(max_pool(x, 2, "VALID"))  # the same as pooling after ReLU, and cheaper
-        x = nn.Conv(16, (5, 5), padding="VALID", **_pytorch_init(25 * 6))(x)
+        x = Convolution(16, (5, 5), 0, **_pytorch_init(25 * 6), name="Conv_1")(x)
         x = _flatten(nn.relu(max_pool(x, 2, "VALID")))
         for size in (120, 84):
             x = nn.relu(nn.Dense(size, **_pytorch_init(x.shape[-1]))(x))
@@ -202,8 +205,8 @@ class _Ren2018Net(nn.Module):
         _check_images("ren2018_net", inputs, min_size=1)
         kernel_init = nn.initializers.truncated_normal(0.1)
         x = inputs
-        for channels in (16, 32, 64):
-            x = nn.Conv(channels, (5, 5), padding="SAME", kernel_init=kernel_init)(x)
+        for i, channels in enumerate((16, 32, 64)):
+            x = Convolution(channels, (5, 5), 2, kernel_init, name=f"Conv_{i}")(x)
             x = nn.relu(max_pool(x, 3, "SAME"))
         x = nn.relu(nn.Dense(100, kernel_init=kernel_init)(_flatten(x)))
         return ModelOutput(nn.Dense(self.num_outputs, kernel_init=kernel_init, name="head")(x), x)

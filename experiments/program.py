@@ -1,9 +1,9 @@
 """The compiled part of a run: many seeds and hyperparameters advance together by a few steps.
 
-Axes: H configurations that differ in numbers only, S seeds, T steps, N training examples. For small
-networks one program advances all H x S runs (`vmap` over both, `lax.scan` over the steps). Networks
-with convolutions on CPU go run by run and step by step: XLA's CPU backend is many times slower on
-convolutions inside a loop, and slow on vmapped ones. On a GPU they scan as well.
+Axes: H configurations that differ in numbers only, S seeds, T steps, N training examples. One
+program advances all H x S runs, each by `lax.scan` over its steps: so many at once (`vmap`), the
+rest after them (`lax.map`), which bounds memory. Small networks gain most from many at once;
+convolutions on CPU, whose products are large enough by themselves, lose.
 
 Several devices share every batch, clean ones included: the data lie on each of them, and each
 computes its part. States come from the first device and return to it, so that whatever
@@ -62,6 +62,7 @@ def stack_hyperparameters(configs: Sequence[RunConfig]) -> Hyperparameters:
 class SeedData(NamedTuple):
     """One seed's data on the device; leading axis S when stacked."""
 
+    seed: Array  # [], its number
     inputs: Array  # [N, ...]
     labels: Array  # [N]
     clean_inputs: Array  # [m, ...]
@@ -70,13 +71,14 @@ class SeedData(NamedTuple):
     references: dict[str, Any]  # what was found out before training, see `context.REFERENCES`
 
 
-def seed_data(tasks: Sequence[Task]) -> SeedData:
+def seed_data(tasks: Sequence[Task], seeds: Sequence[int]) -> SeedData:
     """Puts the training and clean sets of all seeds on the device, once; no references yet."""
 
     def stack(pick: Callable[[Task], np.ndarray]) -> Array:
         return jnp.asarray(np.stack([pick(task) for task in tasks]))
 
     return SeedData(
+        seed=jnp.asarray(seeds),
         inputs=stack(lambda t: t.train.inputs),
         labels=stack(lambda t: t.train.labels),
         clean_inputs=stack(lambda t: t.clean.inputs),
@@ -125,12 +127,21 @@ class _Key(NamedTuple):
     num_steps: int
     input_size: int
     num_devices: int
+    at_once: int | None
 
 
-def make_program(config: RunConfig, model: Model, task: Task, *, num_devices: int = 1) -> Program:
+def make_program(
+    config: RunConfig,
+    model: Model,
+    task: Task,
+    *,
+    num_devices: int = 1,
+    at_once: int | None = None,
+) -> Program:
     """The functions that train the configuration, and those that differ in numbers only.
 
-    Equal settings get the same functions again, so that nothing is compiled twice.
+    Equal settings get the same functions again, so that nothing is compiled twice. `at_once` is how
+    many runs advance together at most; by default all, of networks with convolutions on CPU one.
     """
     inputs = task.train.inputs
     key = _Key(
@@ -144,6 +155,7 @@ def make_program(config: RunConfig, model: Model, task: Task, *, num_devices: in
         num_steps=config.num_steps,
         input_size=int(np.prod(inputs.shape[1:])),
         num_devices=num_devices,
+        at_once=at_once,
     )
     return _program(key, model)
 
@@ -177,8 +189,8 @@ def _program(key: _Key, model: Model) -> Program:
             optax.sgd(learning_rate, momentum=key.momentum or None, nesterov=key.nesterov),
         )
 
-    def init_one(hyper: Hyperparameters, data: SeedData, seed: Array) -> TrainState:
-        network_key, run_key = jax.random.split(jax.random.key(seed))
+    def init_one(hyper: Hyperparameters, data: SeedData) -> TrainState:
+        network_key, run_key = jax.random.split(jax.random.key(data.seed))
         return procedure.init(
             network_key,
             run_key,
@@ -190,9 +202,8 @@ def _program(key: _Key, model: Model) -> Program:
 
     @jax.jit
     def init(hyper: Hyperparameters, data: SeedData) -> TrainState:
-        over_seeds = jax.vmap(init_one, (None, 0, 0))
-        over_runs = jax.vmap(over_seeds, (0, None, None))
-        return over_runs(hyper, data, jnp.arange(data.labels.shape[0]))
+        over_seeds = jax.vmap(init_one, (None, 0))
+        return jax.vmap(over_seeds, (0, None))(hyper, data)
 
     def step(state, sums, indices, clean_indices, data: SeedData, hyper: Hyperparameters):
         clean = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])
@@ -228,9 +239,12 @@ def _program(key: _Key, model: Model) -> Program:
         new_state = new_state._replace(weighting_state=state.weighting_state)
         return new_state, sums, _progress(metrics)
 
-    by_step = model.has_convolutions and jax.default_backend() == "cpu"
-    drive = _by_step if by_step else _by_scan
-    advance, fine_tune = (drive(each, key.num_train, mesh) for each in (step, fine_tune_step))
+    at_once = key.at_once
+    if at_once is None and model.has_convolutions and jax.default_backend() == "cpu":
+        at_once = 1
+    advance, fine_tune = (
+        _drive(each, key.num_train, mesh, at_once) for each in (step, fine_tune_step)
+    )
     if mesh is None:
         return Program(init, advance, fine_tune, procedure.network, lambda data: data)
     return Program(
@@ -272,7 +286,7 @@ def _replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def _by_scan(step: Callable, num_train: int, mesh: Mesh | None) -> Callable:
+def _drive(step: Callable, num_train: int, mesh: Mesh | None, at_once: int | None) -> Callable:
     """Advances all runs by T steps in one program: indices [S, T, B], clean indices [S, T, m]."""
 
     def chunk(state, indices, clean_indices, data, hyper):
@@ -284,34 +298,22 @@ def _by_scan(step: Callable, num_train: int, mesh: Mesh | None) -> Callable:
         (state, sums), progress = jax.lax.scan(body, start, (indices, clean_indices))
         return state, sums, progress
 
-    over_seeds = jax.vmap(chunk, (0, 0, 0, 0, None))
-    over_runs = jax.vmap(over_seeds, (0, None, None, None, 0))
-    return jax.jit(over_runs, donate_argnums=0, **_whole(mesh))
+    def all_runs(states, indices, clean_indices, data, hyper):
+        num_seeds = indices.shape[0]
+
+        def over_seeds(states, hyper):
+            one_seed = functools.partial(chunk, hyper=hyper)
+            return _map(one_seed, (states, indices, clean_indices, data), at_once)
+
+        limit = None if at_once is None else max(1, at_once // num_seeds)
+        return _map(over_seeds, (states, hyper), limit)
+
+    return jax.jit(all_runs, donate_argnums=0, **_whole(mesh))
 
 
-def _by_step(step: Callable, num_train: int, mesh: Mesh | None) -> Callable:
-    """The same, run by run and step by step from the host."""
-    one_step = jax.jit(step, donate_argnums=(0, 1), **_whole(mesh))
-
-    def chunk(states, indices, clean_indices, data, hyper):
-        num_configs, num_seeds = hyper.learning_rate.shape[0], indices.shape[0]
-        results = []
-        for h in range(num_configs):
-            own_hyper = _pick(hyper, h)
-            for s in range(num_seeds):
-                state, sums = _pick(states, (h, s)), _zero_sums(num_train)
-                own_data, own_progress = _pick(data, s), []
-                for now, clean in zip(indices[s], clean_indices[s], strict=True):
-                    state, sums, progress = one_step(state, sums, now, clean, own_data, own_hyper)
-                    own_progress.append(progress)
-                stacked = jax.tree.map(lambda *x: jnp.stack(x), *own_progress)
-                results.append((state, sums, stacked))
-        return jax.tree.map(
-            lambda *x: jnp.stack(x).reshape(num_configs, num_seeds, *x[0].shape), *results
-        )
-
-    return chunk
-
-
-def _pick(tree: PyTree, index: Any) -> PyTree:
-    return jax.tree.map(lambda x: x[index], tree)
+def _map(function: Callable, arguments: tuple, at_once: int | None) -> PyTree:
+    """`function` over the leading axis of all arguments, `at_once` of them together."""
+    if at_once is None or at_once >= len(jax.tree.leaves(arguments)[0]):
+        return jax.vmap(function)(*arguments)
+    size = None if at_once == 1 else at_once
+    return jax.lax.map(lambda one: function(*one), arguments, batch_size=size)

@@ -98,7 +98,7 @@ def _reference_logits(
     sizes = (len(tasks[0].train.labels), len(tasks[0].clean.labels))
     batches = (config.batch_size, min(config.clean_batch_size, max(sizes[1], 1)))
     indices, clean = (
-        _indices(size, batch, config.reference_steps, len(tasks))
+        _indices(size, batch, config.reference_steps, config.seed_numbers)
         for size, batch in zip(sizes, batches, strict=True)
     )
     advance = program.fine_tune if on_clean else program.advance
@@ -107,11 +107,11 @@ def _reference_logits(
     return _logits(model, networks, data.inputs)
 
 
-def _indices(size: int, batch_size: int, num_steps: int, num_seeds: int) -> np.ndarray:
+def _indices(size: int, batch_size: int, num_steps: int, seeds: Sequence[int]) -> np.ndarray:
     """Batches [S, T, B] of a set; empty ones of an empty set."""
     if size == 0:
-        return np.zeros((num_seeds, num_steps, 0), np.int32)
-    streams = [shuffled(size, batch_size, seed + _STREAM) for seed in range(num_seeds)]
+        return np.zeros((len(seeds), num_steps, 0), np.int32)
+    streams = [shuffled(size, batch_size, seed + _STREAM) for seed in seeds]
     return np.stack([stream(0, num_steps) for stream in streams])
 
 
@@ -137,17 +137,17 @@ def _generalization_errors(config: RunConfig, data: SeedData, model: Model) -> A
     )
     last_network = functools.partial(_last_of, fit)
 
-    def one_seed(seed: int) -> Array:
+    def one_seed(s: int, seed: int) -> Array:
         predictions = cross_validated_predictions(
             last_network,
             make_predict(model),
             jax.random.key(seed + _STREAM),
-            data.inputs[seed],
-            data.labels[seed],
+            data.inputs[s],
+            data.labels[s],
         )
-        return jnp.mean(jax.vmap(loss_fn, (0, None))(predictions, data.labels[seed]), axis=0)
+        return jnp.mean(jax.vmap(loss_fn, (0, None))(predictions, data.labels[s]), axis=0)
 
-    return jnp.stack([one_seed(seed) for seed in range(len(data.labels))])
+    return jnp.stack([one_seed(s, seed) for s, seed in enumerate(config.seed_numbers)])
 
 
 def _last_of(fit: Fit, *arguments: Array):

@@ -1,5 +1,6 @@
 """Weighting schemes by name: `low:0.1`, `focal:2+clip:0:5`, and what each one needs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -313,6 +314,7 @@ class SchemeSpec(NamedTuple):
         return schemes[0] if len(schemes) == 1 else weighting.chain(*schemes)
 
 
+@functools.cache  # a configuration asks again and again
 def parse_scheme(text: str) -> SchemeSpec:
     """Reads `name[:value[:value]]`, several joined by `+` to a chain; refuses bad values at once.
 

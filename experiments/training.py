@@ -64,6 +64,7 @@ def train(
     checkpoint_seconds: float = 30.0,
     stop_on_nonfinite: bool = True,
     devices: int = 1,
+    at_once: int | None = None,
     progress: bool = True,
     label: str = "",
 ) -> Result:
@@ -82,6 +83,8 @@ def train(
         it may rather mark its own configuration, whose measures become NaN.
       devices: how many share every batch. A run may resume on more or fewer. (Reference networks
         train on one.)
+      at_once: how many runs (configurations times seeds) advance together at most, which bounds
+        memory; by default all, of networks with convolutions on CPU one.
       progress: whether to show a bar.
       label: of the bar.
 
@@ -93,12 +96,13 @@ def train(
     configs = [configs] if isinstance(configs, RunConfig) else list(configs)
     check_one_program(configs)
     check_devices(configs[0], devices)
+    check_at_once(at_once)
     if folder is not None:
         check_folder(folder, resume=resume)
     source = load_source(configs[0]) if source is None else source
-    tasks = [make_task(configs[0].task, seed, source) for seed in range(configs[0].seeds)]
+    tasks = [make_task(configs[0].task, seed, source) for seed in configs[0].seed_numbers]
     if folder is None:
-        run = _Run(configs, tasks, stop_on_nonfinite, devices)
+        run = _Run(configs, tasks, stop_on_nonfinite, devices, at_once)
         run.advance_all(lambda done: None, progress, label)
         return run.result()
 
@@ -109,7 +113,7 @@ def train(
             return load_result(folder)
         except RunFolderError:
             pass  # damaged: written again from the last checkpoint
-    run = _Run(configs, tasks, stop_on_nonfinite, devices)
+    run = _Run(configs, tasks, stop_on_nonfinite, devices, at_once)
     claim_folder(folder, record, resume=resume)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
@@ -140,6 +144,12 @@ def train(
     return result
 
 
+def check_at_once(at_once: int | None) -> None:
+    """Refuses a number of runs below one."""
+    if at_once is not None and at_once < 1:
+        raise ValueError(f"at_once must be at least 1 run, or left out for all; got {at_once}")
+
+
 def check_devices(config: RunConfig, devices: int) -> None:
     """Refuses more devices than there are, and batches that they cannot share equally."""
     data_mesh(devices)
@@ -164,19 +174,24 @@ class _Run:
         tasks: list[Task],
         stop_on_nonfinite: bool,
         devices: int = 1,
+        at_once: int | None = None,
     ):
         config, task = configs[0], tasks[0]
         self.configs, self.tasks, self.stop_on_nonfinite = configs, tasks, stop_on_nonfinite
-        self.hyper, self.data = stack_hyperparameters(configs), seed_data(tasks)
+        self.hyper, self.data = (
+            stack_hyperparameters(configs),
+            seed_data(tasks, config.seed_numbers),
+        )
         model = build_model(config, task.num_classes)
         num_train = len(task.train.labels)
         if config.references:
             found = find_references(config, tasks, self.data, model)
             self.data = self.data._replace(references=found)
-        self.program = make_program(config, model, task, num_devices=devices)
+        self.program = make_program(config, model, task, num_devices=devices, at_once=at_once)
         self.evaluate = make_evaluate(procedure_model(config.procedure, model), task.num_classes)
-        self.streams = [_stream(config, task, seed) for seed, task in enumerate(tasks)]
-        self.clean_streams = [_clean_stream(config, task, seed) for seed, task in enumerate(tasks)]
+        own = list(zip(tasks, config.seed_numbers, strict=True))
+        self.streams = [_stream(config, task, seed) for task, seed in own]
+        self.clean_streams = [_clean_stream(config, task, seed) for task, seed in own]
         self.held_out = {
             name: tuple(
                 jnp.asarray(np.stack([getattr(getattr(t, name), field) for t in tasks]))
@@ -266,7 +281,7 @@ class _Run:
         else:
             step, what = step - 1, "a parameter became non-finite"
         raise NonFiniteError(
-            f"{what} at step {first + step}, seed {s} "
+            f"{what} at step {first + step}, seed {config.first_seed + s} "
             f"(weighting {config.weighting}, learning rate {config.learning_rate:g}). "
             "Try a smaller learning rate."
         )
@@ -310,7 +325,7 @@ class _Run:
                 "weighting": config.weighting,
                 "learning_rate": config.learning_rate,
                 "weight_decay": config.weight_decay,
-                "seed": s,
+                "seed": config.first_seed + s,
                 "step": int(self.history["step"][e]),
             }
             | {name: _json_number(self.history[name][h, s, e]) for name in scalars}

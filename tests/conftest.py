@@ -1,8 +1,13 @@
-"""Settings for every test: CPU, no silent rank promotion (it catches [B, 1] * [B])."""
+"""Settings for every test: CPU, no silent rank promotion (it catches [B, 1] * [B]).
+
+Most of the time goes into compilation, so XLA's backend optimizes little; set XLA_FLAGS to change
+that.
+"""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # what tests compile stays with them
 
 import jax

@@ -32,7 +32,7 @@ def test_docstring_examples(name):
 def test_the_library_imports_jax_jaxopt_and_optax_only():
     allowed = {"jax", "jaxopt", "optax", "numpy", "weighting"}
     standard = {"collections", "functools", "itertools", "math", "typing", "warnings"}
-    exceptions = dict.fromkeys(("separable_part.py", "_simplex_qp.py"), {"scipy"})  # on the host
+    exceptions = {"separable_part.py": {"scipy"}, "_simplex_qp.py": {"scipy"}}  # on the host
     for path in (ROOT / "weighting").rglob("*.py"):
         own = exceptions.get(path.name, set())
         assert imported_by(path) <= allowed | standard | own, path

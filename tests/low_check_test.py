@@ -7,7 +7,9 @@ from theory_checks import low_firstorder, low_proxy, low_regularizer
 from weighting import low_weights
 
 
-@pytest.mark.parametrize("module", [low_firstorder, low_regularizer, low_proxy])
+@pytest.mark.parametrize(
+    "module", [low_firstorder, low_regularizer, pytest.param(low_proxy, marks=pytest.mark.slow)]
+)
 def test_claims_hold(module):
     for check in module.checks("smoke"):
         assert check.passed, check.report()

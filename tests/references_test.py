@@ -35,7 +35,9 @@ MODEL = make_model("mlp:8", 10)
 
 
 def find(**changes):
-    return find_references(replace(BASE, **changes), TASKS, seed_data(TASKS), MODEL)
+    return find_references(
+        replace(BASE, **changes), TASKS, seed_data(TASKS, range(len(TASKS))), MODEL
+    )
 
 
 def test_the_truth_is_counted():

@@ -286,24 +286,39 @@ def test_weights_in_the_history(finished):
     np.testing.assert_allclose(rows[-1]["test_accuracy"], stored["test_accuracy"][0, 1, -1])
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5])
+def test_how_many_runs_advance_at_once_changes_nothing(at_once):
+    configs = [replace(BASE, learning_rate=rate) for rate in (0.01, 0.02, 0.03)]
+    together, parts = run(configs), run(configs, at_once=at_once)
+    for name, values in together.history.items():
+        np.testing.assert_allclose(values, parts.history[name], atol=1e-5, rtol=1e-4, err_msg=name)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("weighting", ["uniform", "lookahead"])
-def test_convolutions_step_by_step_equal_the_scan(weighting, monkeypatch):
-    task = replace(TASK, num_train=60)
+def test_convolutions_advance_together_as_one_by_one():
     config = replace(
-        BASE, task=task, model="ren2018_net", weighting=weighting,
+        BASE, task=replace(TASK, num_train=60), model="ren2018_net", weighting="lookahead",
         batch_size=16, num_steps=4, num_evals=2, learning_rate=0.01,
     )  # fmt: skip
-    by_step = run(config)
-    build = training.build_model
-    monkeypatch.setattr(
-        training, "build_model", lambda *args: build(*args)._replace(has_convolutions=False)
-    )
-    by_scan = run(config)
-    for name, values in by_step.history.items():
+    one_by_one, together = run(config), run(config, at_once=2)
+    for name, values in one_by_one.history.items():
         np.testing.assert_allclose(
-            values, by_scan.history[name], atol=1e-4, rtol=1e-3, err_msg=name
+            values, together.history[name], atol=1e-4, rtol=1e-3, err_msg=name
         )
+
+
+def test_seeds_do_not_depend_on_where_a_run_starts():
+    both, second = run(BASE), run(replace(BASE, seeds=1, first_seed=1))
+    np.testing.assert_array_equal(both.indices[1:], second.indices)
+    for name in ("train_loss", "test_accuracy", "example_weights"):
+        np.testing.assert_allclose(
+            both.history[name][:, 1:], second.history[name], atol=1e-5, rtol=1e-4, err_msg=name
+        )
+
+
+def test_a_number_of_runs_below_one_is_refused():
+    with pytest.raises(ValueError, match="at_once must be at least 1"):
+        run(BASE, at_once=0)
 
 
 # --- interruption -----------------------------------------------------------------------------

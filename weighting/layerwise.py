@@ -150,12 +150,29 @@ def _squared_row_norms(
     def squared_norm(index: Array) -> Array:
         cotangents = list(made)
         for number in others:
-            signal = jnp.where(_batch_axis(signals[number]) == index, signals[number], 0)
-            _, pull_layer = jax.vjp(layers[number].apply, layers[number].made)
-            (cotangents[number],) = pull_layer(signal)
+            cotangents[number] = _cotangent_of_example(layers[number], signals[number], index)
         return optax.tree.norm(pull(cotangents)[0], squared=True)
 
     return total + lax.map(squared_norm, jnp.arange(size), batch_size=_CHUNK)
+
+
+def _cotangent_of_example(layer: Layer, signal: Array, index: Array) -> tuple[Array, ...]:
+    """What one example contributes to the gradient with respect to what is made of parameters."""
+    data = _data_of_product(layer)
+    if data is not None:
+        return (_positions(data)[index].T @ _positions(signal)[index],)
+    _, pull = jax.vjp(layer.apply, layer.made)
+    return pull(jnp.where(_batch_axis(signal) == index, signal, 0))[0]
+
+
+def _data_of_product(layer: Layer) -> Array | None:
+    """X [B, ..., K] if the layer is a product X W with a matrix W [K, C] made of parameters."""
+    if layer.equation.primitive.name != "dot_general" or not layer.operands[1].leaves:
+        return None
+    data, made = (x.number for x in layer.operands)
+    contracted, batched = layer.equation.params["dimension_numbers"]
+    is_product = made.ndim == 2 and contracted == ((data.ndim - 1,), (0,)) and not any(batched)
+    return data if is_product else None
 
 
 def _norms_of_layer(layer: Layer, signal: Array) -> Array | None:
@@ -167,11 +184,8 @@ def _norms_of_layer(layer: Layer, signal: Array) -> Array | None:
     made, data = layer.operands[position].number, layer.operands[1 - position].number
     params = layer.equation.params
     if name == "dot_general":
-        contracted, batched = params["dimension_numbers"]
-        is_dense = position == 1 and made.ndim == 2 and tuple(contracted[0]) == (data.ndim - 1,)
-        if not is_dense or any(batched):
-            return None
-        return _norms_of_products(_positions(data), _positions(signal))
+        data = _data_of_product(layer)
+        return None if data is None else _norms_of_products(_positions(data), _positions(signal))
     if name == "conv_general_dilated":
         return _norms_of_convolution(data, signal, made, params) if position == 1 else None
     if name in ("add", "sub", "mul") and made.shape[:1] == (1,) and made.ndim == signal.ndim:
