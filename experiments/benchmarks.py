@@ -24,6 +24,7 @@ from jax import Array
 
 import weighting
 from experiments.files import write_json
+from experiments.host_memory import keep_large_blocks
 from experiments.models import Model, lenet5, ren2018_net
 from weighting import Batch, TrainState, Weighting, losses
 
@@ -324,6 +325,7 @@ def main(
       quick: two rounds, to see that it runs.
       out: the JSON file.
     """
+    keep_large_blocks()
     rounds = 2 if quick else rounds
     machine = describe_machine()
     print(f"{machine['processor']}, {machine['cpu_count']} cores; {machine['device']}; ", end="")

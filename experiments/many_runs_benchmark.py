@@ -22,6 +22,7 @@ from experiments.config import RunConfig
 from experiments.data import Dataset, Source, TaskConfig
 from experiments.demo import EXPERIMENT
 from experiments.files import write_json
+from experiments.host_memory import keep_large_blocks
 from experiments.result import Result
 from experiments.results import align
 from experiments.training import load_source, train
@@ -95,6 +96,7 @@ def main(
       seeds: how many, instead of the preset's.
       out: the JSON file.
     """
+    keep_large_blocks()
     table = [["main job", "runs", "together s", "one by one s", "times faster", "same accuracy"]]
     table[0].append("largest difference")
     records, sources = [], {}
