@@ -23,6 +23,7 @@ import tyro
 from jax import Array
 
 import weighting
+from experiments.convolution import convolve_plainly
 from experiments.files import write_json
 from experiments.host_memory import keep_large_blocks
 from experiments.models import Model, lenet5, ren2018_net
@@ -30,6 +31,7 @@ from weighting import Batch, TrainState, Weighting, losses
 
 HAND_WRITTEN = "value_and_grad"
 UNIFORM = "uniform"
+PLAIN = "uniform, XLA's convolutions"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxopt", "numpy")
 IMAGE_SHAPE = (28, 28, 1)
 CLEAN_SIZES = (10, 32, 100)
@@ -43,6 +45,7 @@ class Candidate(NamedTuple):
     num_clean: int = 0
     num_steps: int = 1  # consecutive steps per call, where steps differ in cost
     layerwise: bool = False
+    model: Model | None = None  # instead of the table's
     max_ratio: float | None = None  # targets: of the time,
     max_flop_ratio: float | None = None  # and of the operation count
 
@@ -75,7 +78,7 @@ def tables() -> list[Table]:
             losses.cross_entropy,
             optax.sgd(0.1, momentum=0.9),
             256,
-            _candidates(256),
+            _candidates(256, lenet5(10, convolve=convolve_plainly)),
         ),
         Table(
             "ren2018_net, batch 100",
@@ -83,12 +86,12 @@ def tables() -> list[Table]:
             losses.logistic,
             optax.sgd(1e-3),
             100,
-            _candidates(100),
+            _candidates(100, ren2018_net(convolve=convolve_plainly)),
         ),
     ]
 
 
-def _candidates(batch_size: int) -> dict[str, Candidate]:
+def _candidates(batch_size: int, plain_model: Model) -> dict[str, Candidate]:
     lookahead = weighting.lookahead_reweight
     unrolled = lookahead(mode="unrolled", optimizer=optax.sgd(1e-3))
     head = lookahead(select=lambda path: "head" in jax.tree_util.keystr(path))
@@ -101,6 +104,7 @@ def _candidates(batch_size: int) -> dict[str, Candidate]:
     return {
         HAND_WRITTEN: Candidate(None),
         UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.0),
+        PLAIN: Candidate(weighting.uniform(), model=plain_model),
         "low:0.1": Candidate(weighting.low(0.1), max_ratio=1.03),
         "low:0.1, osqp": Candidate(weighting.low(0.1, solver="osqp")),
         "low:0.1, all parameters by layers": Candidate(
@@ -134,7 +138,8 @@ def compile_candidate(table: Table, candidate: Candidate) -> Compiled:
 
     clean = random_batch(1, candidate.num_clean) if candidate.num_clean else None
     batch = random_batch(2, table.batch_size, clean)
-    params, model_state = table.model.init(jax.random.key(3), batch.inputs)
+    model = candidate.model or table.model
+    params, model_state = model.init(jax.random.key(3), batch.inputs)
     scheme = candidate.scheme or weighting.uniform()
     state = weighting.init_train_state(
         jax.random.key(4), params, scheme, table.optimizer, model_state=model_state
@@ -143,7 +148,7 @@ def compile_candidate(table: Table, candidate: Candidate) -> Compiled:
         step = _hand_written_step(table)
     else:
         step = weighting.make_train_step(
-            table.model.apply,
+            model.apply,
             table.loss_fn,
             scheme,
             table.optimizer,

@@ -25,21 +25,7 @@ TILES = [(height, width) for height in (1, 2) for width in (1, 2, 4, 5)]
 COPY = 136  # multiplications in the time of copying one number, on two cores with AVX-512
 
 
-class Convolution(nn.Module):
-    """A convolution of stride one with a bias; parameters as in `flax.linen.Conv`."""
-
-    features: int
-    kernel_size: tuple[int, int]
-    padding: int
-    kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
-    bias_init: Callable[..., Array] = nn.initializers.zeros
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        shape = (*self.kernel_size, images.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", self.bias_init, (self.features,))
-        return convolve(images, kernel, self.padding) + bias[None, None, None]
+Convolve = Callable[[Array, Array, int], Array]  # (images, kernel, padding) -> outputs
 
 
 def convolve(images: Array, kernel: Array, padding: int) -> Array:
@@ -81,6 +67,24 @@ def convolve_blocks(
     outputs = outputs.reshape(size, rows, columns, th, tw, num_outputs)
     outputs = outputs.transpose(0, 1, 3, 2, 4, 5)
     return outputs.reshape(size, rows * th, columns * tw, num_outputs)[:, :height, :width]
+
+
+class Convolution(nn.Module):
+    """A convolution of stride one with a bias; parameters as in `flax.linen.Conv`."""
+
+    features: int
+    kernel_size: tuple[int, int]
+    padding: int
+    kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
+    bias_init: Callable[..., Array] = nn.initializers.zeros
+    convolve: Convolve = convolve
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        shape = (*self.kernel_size, images.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return self.convolve(images, kernel, self.padding) + bias[None, None, None]
 
 
 @functools.cache

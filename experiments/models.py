@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.convolution import Convolution
+from experiments import convolution
+from experiments.convolution import Convolution, Convolve
 from weighting import ModelOutput
 
 
@@ -82,24 +83,24 @@ def mlp(
     return _model(module, name, has_convolutions=False)
 
 
-def lenet5(num_outputs: int) -> Model:
+def lenet5(num_outputs: int, *, convolve: Convolve = convolution.convolve) -> Model:
     """LeNet-5 with ReLU and max-pooling, as in the released code of Santiago et al. (2021).
 
     Two 5x5 convolutions (6 and 16 channels), each followed by 2x2 max-pooling, then dense layers of
     120, 84 and `num_outputs`. 28x28 images are padded by two zeros on each side. Kernels and biases
     start uniform within 1 / sqrt(fan_in), PyTorch's default.
     """
-    return _model(_LeNet5(num_outputs), "lenet5", has_convolutions=True)
+    return _model(_LeNet5(num_outputs, convolve), "lenet5", has_convolutions=True)
 
 
-def ren2018_net(num_outputs: int = 1) -> Model:
+def ren2018_net(num_outputs: int = 1, *, convolve: Convolve = convolution.convolve) -> Model:
     """The MNIST network in the released code of Ren et al. (ICML 2018) for 4 against 9.
 
     Three 5x5 convolutions (16, 32, 64 channels), each followed by 3x3 max-pooling of stride 2, then
     dense layers of 100 and `num_outputs`. Kernels start normal with standard deviation 0.1, cut
     (and not rescaled) at two standard deviations as in TensorFlow; biases start at zero.
     """
-    return _model(_Ren2018Net(num_outputs), "ren2018_net", has_convolutions=True)
+    return _model(_Ren2018Net(num_outputs, convolve), "ren2018_net", has_convolutions=True)
 
 
 _FACTORIES: dict[str, Callable[..., Model]] = {
@@ -180,16 +181,17 @@ class _MLP(nn.Module):
 
 class _LeNet5(nn.Module):
     num_outputs: int
+    convolve: Convolve
 
     @nn.compact
     def __call__(self, inputs, train):
         _check_images("lenet5", inputs, min_size=16)
         padding = 2 if inputs.shape[1:3] == (28, 28) else 0
-        x = Convolution(6, (5, 5), padding, **_pytorch_init(25 * inputs.shape[-1]), name="Conv_0")(
-            inputs
-        )
+        layer = functools.partial(Convolution, kernel_size=(5, 5), convolve=self.convolve)
+        init = _pytorch_init(25 * inputs.shape[-1])
+        x = layer(6, padding=padding, **init, name="Conv_0")(inputs)
         x = nn.relu(max_pool(x, 2, "VALID"))  # the same as pooling after ReLU, and cheaper
-        x = Convolution(16, (5, 5), 0, **_pytorch_init(25 * 6), name="Conv_1")(x)
+        x = layer(16, padding=0, **_pytorch_init(25 * 6), name="Conv_1")(x)
         x = _flatten(nn.relu(max_pool(x, 2, "VALID")))
         for size in (120, 84):
             x = nn.relu(nn.Dense(size, **_pytorch_init(x.shape[-1]))(x))
@@ -199,14 +201,22 @@ class _LeNet5(nn.Module):
 
 class _Ren2018Net(nn.Module):
     num_outputs: int
+    convolve: Convolve
 
     @nn.compact
     def __call__(self, inputs, train):
         _check_images("ren2018_net", inputs, min_size=1)
         kernel_init = nn.initializers.truncated_normal(0.1)
         x = inputs
+        layer = functools.partial(
+            Convolution,
+            kernel_size=(5, 5),
+            padding=2,
+            kernel_init=kernel_init,
+            convolve=self.convolve,
+        )
         for i, channels in enumerate((16, 32, 64)):
-            x = Convolution(channels, (5, 5), 2, kernel_init, name=f"Conv_{i}")(x)
+            x = layer(channels, name=f"Conv_{i}")(x)
             x = nn.relu(max_pool(x, 3, "SAME"))
         x = nn.relu(nn.Dense(100, kernel_init=kernel_init)(_flatten(x)))
         return ModelOutput(nn.Dense(self.num_outputs, kernel_init=kernel_init, name="head")(x), x)
