@@ -81,4 +81,4 @@ def num_compilations(num_intervals, folder, caplog):
 def test_nothing_is_compiled_after_the_first_interval(caplog, tmp_path):
     few, many = (num_compilations(count, tmp_path / str(count), caplog) for count in (2, 5))
     assert few == many
-    assert few["jit(chunk)"] == 1
+    assert few["jit(all_runs)"] == 1
