@@ -73,7 +73,7 @@ def num_compilations(num_intervals, folder, caplog):
     run = ["--num-steps", str(2 * num_intervals), "--num-evals", str(num_intervals)]
     with jax.log_compiles(True):
         assert main([*TRAIN, *run, "--out", str(folder)]) == 0
-    programs = ("jit(init)", "jit(chunk)", "jit(logits_of)", "jit(measure_all)")
+    programs = ("jit(init)", "jit(all_runs)", "jit(logits_of)", "jit(measure_all)")
     found = [m for m in caplog.messages if m.startswith("Finished XLA compilation")]
     return Counter(name for name in programs for message in found if name in message)
 
