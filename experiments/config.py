@@ -7,6 +7,7 @@ from experiments.data import TaskConfig
 from experiments.losses import LossSpec, parse_loss
 from experiments.models import make_model
 from experiments.procedures import PROCEDURES
+from experiments.schedule import parse_schedule
 from experiments.schemes import SchemeSpec, parse_scheme
 
 SAMPLERS = ("shuffled", "class_balanced")
@@ -29,7 +30,9 @@ class RunConfig:
     sampler: str = "shuffled"
     """shuffled, or class_balanced (RESAMPLE)."""
     learning_rate: float = 0.03
-    """Constant learning rate of SGD."""
+    """Learning rate of SGD, at the start."""
+    schedule: str = "constant"
+    """constant, or drops:STEP[,STEP...][:FACTOR] of the learning rate (factor 0.1)."""
     momentum: float = 0.9
     """Momentum of SGD; 0 for none."""
     nesterov: bool = False
@@ -61,6 +64,7 @@ class RunConfig:
         parse_scheme(self.weighting)
         parse_loss(self.loss)
         make_model(self.model, 2)
+        parse_schedule(self.schedule)
         for name, choices in (("sampler", SAMPLERS), ("procedure", tuple(PROCEDURES))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")

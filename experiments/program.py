@@ -27,6 +27,7 @@ from experiments.data import Task
 from experiments.losses import LossSpec
 from experiments.models import Model
 from experiments.procedures import make_procedure
+from experiments.schedule import Schedule, parse_schedule
 from experiments.schemes import SchemeSpec
 from weighting import Batch, StepMetrics, TrainState, Weighting
 from weighting import uniform as uniform_weighting
@@ -120,6 +121,7 @@ class _Key(NamedTuple):
     scheme: SchemeSpec
     loss: LossSpec
     procedure: str
+    schedule: Schedule
     momentum: float
     nesterov: bool
     batch_size: int
@@ -148,6 +150,7 @@ def make_program(
         scheme=SchemeSpec(config.scheme.parsed._replace(values=())),
         loss=LossSpec(config.loss_spec.parsed._replace(values=())),
         procedure=config.procedure,
+        schedule=parse_schedule(config.schedule),
         momentum=config.momentum,
         nesterov=config.nesterov,
         batch_size=config.batch_size,
@@ -183,10 +186,16 @@ def _program(key: _Key, model: Model) -> Program:
     def scheme(hyper: Hyperparameters, data: SeedData) -> Weighting:
         return key.scheme.build(context(data), list(hyper.scheme))
 
-    def optimizer(learning_rate: Array, weight_decay: Array) -> optax.GradientTransformation:
+    def optimizer(
+        hyper: Hyperparameters, *, fine_tuning: bool = False
+    ) -> optax.GradientTransformation:
+        if fine_tuning:  # at a constant rate; of the same kind, so that the state fits
+            rate = key.schedule._replace(factor=1.0).of(hyper.fine_tune_learning_rate)
+        else:
+            rate = key.schedule.of(hyper.learning_rate)
         return optax.chain(
-            optax.add_decayed_weights(weight_decay),
-            optax.sgd(learning_rate, momentum=key.momentum or None, nesterov=key.nesterov),
+            optax.add_decayed_weights(hyper.weight_decay),
+            optax.sgd(rate, momentum=key.momentum or None, nesterov=key.nesterov),
         )
 
     def init_one(hyper: Hyperparameters, data: SeedData) -> TrainState:
@@ -197,7 +206,7 @@ def _program(key: _Key, model: Model) -> Program:
             data.inputs[:1],
             data.references,
             scheme(hyper, data),
-            optimizer(hyper.learning_rate, hyper.weight_decay),
+            optimizer(hyper),
         )
 
     @jax.jit
@@ -216,7 +225,7 @@ def _program(key: _Key, model: Model) -> Program:
         train_step = make_step(
             key.loss.build(context(data, indices), list(hyper.loss)),
             scheme(hyper, data),
-            optimizer(hyper.learning_rate, hyper.weight_decay),
+            optimizer(hyper),
         )
         state, metrics = train_step(state, batch)
         if mesh is not None:  # gather the batch's indices, rather than add up sums of N
@@ -232,7 +241,7 @@ def _program(key: _Key, model: Model) -> Program:
         train_step = make_step(
             key.loss.build(context(data, clean_indices), list(hyper.loss)),
             uniform_weighting(),
-            optimizer(hyper.fine_tune_learning_rate, hyper.weight_decay),
+            optimizer(hyper, fine_tuning=True),
         )
         batch = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])
         new_state, metrics = train_step(state._replace(weighting_state=()), batch)

@@ -87,6 +87,7 @@ def _reference_logits(
         weighting="uniform",
         loss="cross_entropy" if config.loss_spec.entry.is_multiclass else "logistic",
         procedure="plain",
+        schedule="constant",
         learning_rate=config.reference_learning_rate,
         fine_tune_learning_rate=None,
         weight_decay=0.0,

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.config import RunConfig
-from experiments.data import TaskConfig
-from experiments.run_folder import RunFolderError
+from experiments.run_folder import RunFolderError, as_config
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,8 @@ def load_result(folder: Path) -> Result:
             arrays = {name: stored[name] for name in stored.files}
     except Exception as error:  # a damaged file can surface as almost any exception
         raise RunFolderError(f"the run in {folder} is damaged: {error}") from None
-    configs = [
-        RunConfig(**{**config, "task": TaskConfig(**config["task"])})
-        for config in record["configs"]
-    ]
     return Result(
-        configs=tuple(configs),
+        configs=tuple(map(as_config, record["configs"])),
         labels=arrays.pop("train_labels"),
         true_labels=arrays.pop("train_true_labels"),
         indices=arrays.pop("train_indices"),

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from experiments.config import RunConfig
+from experiments.data import TaskConfig
 from experiments.files import write_json
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxopt", "numpy")
@@ -74,13 +75,27 @@ def claim_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
         raise RunFolderError(
             f"{path} is damaged ({error}); restore it, or start again with another --out"
         ) from None
-    different = differences(stored, record)
+    different = differences(_with_defaults(stored), record)
     if different:
         raise RunFolderError(
             f"{folder} holds a run of another configuration:\n  "
             + "\n  ".join(different[:10])
             + "\nResume with the configuration it was started with, or give another --out."
         )
+
+
+def _with_defaults(record: Any) -> Any:
+    """The record of an older version, whose configurations lack later settings, with those."""
+    try:
+        configs = [asdict(as_config(config)) for config in record["configs"]]
+    except (KeyError, TypeError, ValueError):
+        return record  # differs in more: the comparison says in what
+    return json.loads(json.dumps({**record, "configs": configs}))
+
+
+def as_config(record: dict[str, Any]) -> RunConfig:
+    """A configuration from its stored form; settings that it lacks have their defaults."""
+    return RunConfig(**{**record, "task": TaskConfig(**record["task"])})
 
 
 def differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
