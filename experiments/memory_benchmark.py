@@ -206,11 +206,20 @@ def cross_validation(
         )
 
 
-def growth(rows: list[Row], steps: tuple[int, ...]) -> float:
-    """Slope of log bytes against log k over the rows of k >= 4 steps."""
-    chosen = [(k, row.temp_bytes) for k, row in zip(steps, rows, strict=True) if k >= 4]
-    log_steps, log_bytes = np.log(np.transpose(chosen))
-    return float(np.polyfit(log_steps, log_bytes, 1)[0])
+class Growth(NamedTuple):
+    """Memory as a straight line in the root of the number of steps."""
+
+    mib_per_root: float  # MiB for each unit of sqrt(k)
+    largest_deviation: float  # from the line, as a share of the memory
+
+
+def growth(rows: list[Row], steps: tuple[int, ...]) -> Growth:
+    """The line through the rows of k >= 9 steps, of which there must be two."""
+    chosen = [(k, row.temp_bytes / 2**20) for k, row in zip(steps, rows, strict=True) if k >= 9]
+    roots, mib = np.sqrt([k for k, _ in chosen]), np.array([m for _, m in chosen])
+    slope, offset = np.polyfit(roots, mib, 1)
+    deviation = np.max(np.abs(offset + slope * roots - mib) / mib)
+    return Growth(float(slope), float(deviation))
 
 
 def format_rows(rows: list[Row]) -> str:
@@ -238,13 +247,17 @@ def main(steps: tuple[int, ...] = STEPS, out: Path = Path("results/memory.json")
       steps: numbers of virtual steps of unrolled lookahead.
       out: the JSON file.
     """
-    rows, slopes = [], {}
+    rows: list[Row] = []
+    lines: dict[str, Growth] = {}
     for name, optimizer in (("SGD", optax.sgd(0.1)), ("momentum", optax.sgd(0.1, momentum=0.9))):
         own = list(unrolled(steps, optimizer, name))
-        if sum(k >= 4 for k in steps) > 1:
-            slopes[name] = growth(own, steps)
         rows += own
-        print(f"{format_rows(own)}\nGrowth from k = 4: k to the {slopes.get(name, np.nan):.2f}\n")
+        print(format_rows(own))
+        if sum(k >= 9 for k in steps) > 1:
+            lines[name] = growth(own, steps)
+            slope, deviation = lines[name]
+            print(f"From k = 9: {slope:.2f} MiB per sqrt(k), a line within {deviation:.1%}")
+        print()
     for part in (gradient_norms, lookahead):
         own = [row for problem in problems() for row in part(problem)]
         rows += own
@@ -253,7 +266,8 @@ def main(steps: tuple[int, ...] = STEPS, out: Path = Path("results/memory.json")
     rows += own
     print(format_rows(own))
     records = [row._asdict() for row in rows]
-    write_json(out, {"machine": describe_machine(), "growth": slopes, "records": records})
+    growths = {name: line._asdict() for name, line in lines.items()}
+    write_json(out, {"machine": describe_machine(), "growth": growths, "records": records})
     print(f"\nWritten to {out}")
 
 
