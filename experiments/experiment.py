@@ -1,5 +1,6 @@
 """What an experiment is, and how its arms are trained."""
 
+import fnmatch
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +9,8 @@ from typing import Any, NamedTuple
 
 from experiments.config import RunConfig
 from experiments.files import write_json
+from experiments.ledger import Entry, with_causes, write_ledger
+from experiments.result import is_finished, load_result
 from experiments.run_folder import RunFolderError, check_folder, differences
 from experiments.training import check_at_once, check_devices, load_source, train
 
@@ -24,6 +27,25 @@ class Experiment(NamedTuple):
     arms: Callable[[str], Arms] = lambda preset: {}  # preset -> arms
     # Work of another kind, into the folder; what an interrupted run left there must be kept.
     compute: Callable[["Options"], None] = lambda options: None
+    # The figures and tables of a paper that it makes: "Figure 2" -> what it shows.
+    items: Mapping[str, str] = {}
+    # What the paper prints, with the reason why it would not be run (a GPU, data).
+    printed: tuple[Entry, ...] = ()
+    # (folder, preset) -> what a finished run found.
+    entries: Callable[[Path, str], list[Entry]] = lambda folder, preset: []
+    # Part of a claim -> why we do not find it, if we do not.
+    causes: Mapping[str, str] = {}
+
+    @property
+    def paper(self) -> str:
+        """The paper that its items belong to."""
+        return self.name.split(".")[0]
+
+    @property
+    def other_names(self) -> list[str]:
+        """The names of its figures and tables, "ren2018.figure2"."""
+        names = (f"{self.paper}.{item.lower().replace(' ', '')}" for item in self.items)
+        return [name for name in names if name != self.name]
 
 
 class Options(NamedTuple):
@@ -36,6 +58,7 @@ class Options(NamedTuple):
     resume: bool = False
     devices: int = 1
     at_once: int | None = None
+    only: tuple[str, ...] = ()  # arms, as patterns; by default all
 
 
 def run(experiment: Experiment, options: Options) -> str:
@@ -47,7 +70,7 @@ def run(experiment: Experiment, options: Options) -> str:
         )
     arms = {
         name: [_override(config, options) for config in configs]
-        for name, configs in experiment.arms(options.preset).items()
+        for name, configs in _wanted(experiment.arms(options.preset), options.only).items()
     }
     _check_devices(arms, options.devices)
     check_at_once(options.at_once)
@@ -69,7 +92,38 @@ def run(experiment: Experiment, options: Options) -> str:
             label=f"[{i}/{len(arms)}] {name}",
         )
     experiment.compute(options)
-    return experiment.present(options.folder, options.preset)
+    return present(experiment, options.folder, options.preset, arms)
+
+
+def present(experiment: Experiment, folder: Path, preset: str, arms: Arms | None = None) -> str:
+    """The tables of a finished experiment; writes its figures and its part of the ledger."""
+    tables = experiment.present(folder, preset)
+    if experiment.items:
+        write_ledger(
+            folder,
+            with_causes(experiment.entries(folder, preset), experiment.causes),
+            experiment=experiment.name,
+            preset=preset,
+            what=experiment.presets[preset],
+            arms=_trained(folder, experiment.arms(preset)) if arms is None else arms,
+        )
+    return tables
+
+
+def _trained(folder: Path, arms: Arms) -> Arms:
+    """The configurations that the folder's arms were trained with."""
+    found = {name: folder / name for name in arms}
+    return {name: load_result(at).configs for name, at in found.items() if is_finished(at)}
+
+
+def _wanted(arms: Arms, patterns: Sequence[str]) -> Arms:
+    """The arms that match a pattern, such as low_*; all without patterns."""
+    for pattern in patterns:
+        if not fnmatch.filter(arms, pattern):
+            raise ValueError(f"no arm is called {pattern!r}; there are {', '.join(arms) or 'none'}")
+    if not patterns:
+        return arms
+    return {n: c for n, c in arms.items() if any(fnmatch.fnmatchcase(n, p) for p in patterns)}
 
 
 def _check_devices(arms: Arms, devices: int) -> None:

@@ -6,15 +6,13 @@ the models are homogeneous (of order one and two). A constant input may stand fo
 first layer. Axes: S seeds, A arms (weightings), T logged steps, N examples, D inputs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from experiments.results import align
 from weighting.long_horizon import Trajectory, run_descent
 
 PyTree = Any
@@ -104,47 +102,3 @@ def train_arms(
 
     over_arms = jax.vmap(run, (None, None, None, 0))
     return jax.jit(jax.vmap(over_arms))(keys, inputs, signs, weights)
-
-
-class Statement(NamedTuple):
-    """What a paper reads off a figure, as a question about every seed."""
-
-    text: str
-    holds: np.ndarray  # [S] booleans, of the seeds on which it makes sense
-    expected: str  # where the paper says so: "xu2021, Fig. 2a"
-
-    @property
-    def share(self) -> float:
-        """The share of seeds on which it holds."""
-        return float(np.mean(self.holds)) if len(self.holds) else float("nan")
-
-    @property
-    def verdict(self) -> str:
-        """Yes on at least nine seeds in ten, no on at most one in two, partly in between."""
-        if not len(self.holds):
-            return "no seed to ask"
-        return "yes" if self.share >= 0.9 else "partly" if self.share > 0.5 else "no"
-
-
-def statements_table(statements: Sequence[Statement]) -> str:
-    """The statements with their verdicts, aligned."""
-    header = ["statement", "source", "seeds", "verdict"]
-    body = [
-        [s.text, s.expected, f"{int(np.sum(s.holds))} of {len(s.holds)}", s.verdict]
-        for s in statements
-    ]
-    return align([header, *body], numbers=False)
-
-
-def statements_as_json(statements: Sequence[Statement]) -> list[dict]:
-    """For `summary.json`."""
-    return [
-        {
-            "statement": s.text,
-            "source": s.expected,
-            "holds": int(np.sum(s.holds)),
-            "seeds": len(s.holds),
-            "verdict": s.verdict,
-        }
-        for s in statements
-    ]

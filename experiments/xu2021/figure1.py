@@ -15,16 +15,10 @@ from tqdm.auto import tqdm
 from experiments import plotting
 from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays, write_csv, write_json
-from experiments.simulated import (
-    Network,
-    Statement,
-    scores,
-    statements_as_json,
-    statements_table,
-    train_arms,
-    with_constant,
-)
+from experiments.ledger import stored_statements
+from experiments.simulated import Network, scores, train_arms, with_constant
 from experiments.simulated_plots import Plane, planes
+from experiments.statements import Statement, statements_as_json, statements_table
 from experiments.xu2021 import data
 from experiments.xu2021.common import SIZES, keys, load, margins_along, size_of
 
@@ -140,6 +134,18 @@ def _slug(name: str) -> str:
     return name.replace(" ", "-")
 
 
+ITEMS = {
+    "Figure 1": "the synthetic sets and the equally weighted models",
+}
+_CAUSES = {
+    "without a constant input": (
+        "no biases (Sec. 2): a network through the origin cannot separate moons"
+    ),
+    "network with a constant input": (
+        "five ReLU units from standard normal parameters: units die, and some seeds never separate"
+    ),
+}
+
 EXPERIMENT = Experiment(
     name="xu2021.figure1",
     summary="Fig. 1: the synthetic sets and the equally weighted models",
@@ -150,4 +156,7 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
+    items=ITEMS,
+    entries=stored_statements("xu2021", ITEMS),
+    causes=_CAUSES,
 )

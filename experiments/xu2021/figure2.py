@@ -22,15 +22,10 @@ from tqdm.auto import tqdm
 from experiments import plotting
 from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays, write_csv, write_json
-from experiments.simulated import (
-    Statement,
-    scores,
-    statements_as_json,
-    statements_table,
-    train_arms,
-    with_constant,
-)
+from experiments.ledger import stored_statements
+from experiments.simulated import scores, train_arms, with_constant
 from experiments.simulated_plots import Panel, bands
+from experiments.statements import Statement, statements_as_json, statements_table
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
     CURVE_HEADER,
@@ -298,6 +293,34 @@ def _rows(panels: dict[str, list[Panel]]) -> list[tuple]:
     ]
 
 
+ITEMS = {
+    "Figure 2": "speed of convergence and generalization under different weights",
+}
+_CAUSES = {
+    "inverse margin: smaller angle": (
+        "the weights that speed the direction up are those of the dual solution, zero off the "
+        "support vectors; inverse margins only resemble them, and which way they lead depends on "
+        "the data"
+    ),
+    "inverse margin: larger average margin / ": (
+        "as with the angle: the weights that are matched to the dual win late, inverse margins do "
+        "not always"
+    ),
+    "inverse margin: larger average margin": (
+        "early on the steps are of the size of the starting point"
+    ),
+    "matched to p*": (
+        "Prop. 1 bounds the rate late in training; early on the starting point decides"
+    ),
+    "class weights change the average margin": (
+        "the larger effect is early; at the end all weightings approach one margin"
+    ),
+    "class weights differ less": "few seeds separate (dead units), and their margins still grow",
+    "err less": "perhaps: with so few points the density ratio reweights noise, too",
+    "errors differ less": "perhaps: late differences are a few test points",
+    "where all separate": "the margins are still growing at the end of the run",
+}
+
 EXPERIMENT = Experiment(
     name="xu2021.figure2",
     summary="Fig. 2: speed of convergence and generalization under different weights",
@@ -308,4 +331,7 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
+    items=ITEMS,
+    entries=stored_statements("xu2021", ITEMS),
+    causes=_CAUSES,
 )

@@ -17,8 +17,10 @@ from tqdm.auto import tqdm
 from experiments import plotting
 from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays, write_csv, write_json
-from experiments.simulated import Statement, statements_as_json, statements_table, train_arms
+from experiments.ledger import stored_statements
+from experiments.simulated import train_arms
 from experiments.simulated_plots import Panel, Plane, bands, planes
+from experiments.statements import Statement, statements_as_json, statements_table
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
     CURVE_HEADER,
@@ -208,6 +210,16 @@ def _planes(stored: dict[str, dict[str, np.ndarray]]) -> list[Plane]:
     return found
 
 
+ITEMS = {
+    "Figure 3": "class weights move the solution on the non-separable part",
+}
+_CAUSES = {
+    "space": (
+        "the separable part converges at the rate of log t: not at its end after the steps of "
+        "this preset"
+    ),
+}
+
 EXPERIMENT = Experiment(
     name="xu2021.figure3",
     summary="Fig. 3: class weights move the solution on the non-separable part",
@@ -218,4 +230,7 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
+    items=ITEMS,
+    entries=stored_statements("xu2021", ITEMS),
+    causes=_CAUSES,
 )

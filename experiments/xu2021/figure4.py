@@ -22,16 +22,10 @@ from tqdm.auto import tqdm
 from experiments import plotting
 from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays, write_csv, write_json
-from experiments.simulated import (
-    INITIALIZERS,
-    ORDERS,
-    Statement,
-    scores,
-    statements_as_json,
-    statements_table,
-    with_constant,
-)
+from experiments.ledger import stored_statements
+from experiments.simulated import INITIALIZERS, ORDERS, scores, with_constant
 from experiments.simulated_plots import Histogram, Panel, bands, histograms
+from experiments.statements import Statement, statements_as_json, statements_table
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
     CURVE_HEADER,
@@ -249,6 +243,23 @@ def _by_arm(values: np.ndarray) -> dict[str, np.ndarray]:
     return {arm: values[:, a] for a, arm in enumerate(ARMS[: values.shape[1]])}
 
 
+ITEMS = {
+    "Figure 4": "a weighting model trained jointly with the classifier",
+}
+_CAUSES = {
+    "deviation of g": (
+        "g is a logistic model: it concentrates only if its parameters grow along the classifier, "
+        "which for inputs outside the unit ball they do not"
+    ),
+    "correlation": (
+        "the sign follows from the data and the start of psi, not from the method: text and "
+        "caption of the paper expect opposite signs"
+    ),
+    "angle another": (
+        "perhaps: from psi = 0, g hardly differs between examples while the direction settles"
+    ),
+}
+
 EXPERIMENT = Experiment(
     name="xu2021.figure4",
     summary="Fig. 4: a weighting model trained jointly with the classifier",
@@ -259,4 +270,7 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
+    items=ITEMS,
+    entries=stored_statements("xu2021", ITEMS),
+    causes=_CAUSES,
 )

@@ -34,9 +34,10 @@ from experiments.data import load
 from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays, write_csv, write_json
 from experiments.fitting import last, make_fit, make_predict
+from experiments.ledger import stored_statements
 from experiments.models import mlp
 from experiments.results import align
-from experiments.simulated import Statement, statements_as_json, statements_table
+from experiments.statements import Statement, statements_as_json, statements_table
 from weighting import losses
 from weighting.margin_based import margins
 
@@ -224,6 +225,16 @@ def _score_histograms(drawn: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+ITEMS = {
+    "Figure 3": "margins of single examples over random training sets: are they Gaussian?",
+}
+_CAUSES = {
+    "Z-scores": (
+        "a test at 5 % rejects one true hypothesis in twenty: with as many images, draws from a "
+        "Gaussian fail, too (control)"
+    ),
+}
+
 EXPERIMENT = Experiment(
     name="zhou2022.figure3",
     summary="are margins over networks trained on random sets Gaussian?",
@@ -234,4 +245,7 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
+    items=ITEMS,
+    entries=stored_statements("zhou2022", ITEMS),
+    causes=_CAUSES,
 )

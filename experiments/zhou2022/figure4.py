@@ -26,9 +26,11 @@ from tqdm.auto import tqdm
 from experiments import plotting
 from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays, write_csv, write_json
+from experiments.ledger import stored_statements
 from experiments.results import align
-from experiments.simulated import Statement, scores, statements_as_json, statements_table
+from experiments.simulated import scores
 from experiments.simulated_plots import Panel, bands
+from experiments.statements import Statement, statements_as_json, statements_table
 from experiments.zhou2022 import curves
 from experiments.zhou2022.data import Sets, simulate
 from weighting.margin_based import inverse_margin_weights, kl_matched_weights
@@ -366,6 +368,28 @@ def _figure(setting: Setting, found: Mapping[str, np.ndarray], *, heavy: bool) -
     return bands(panels, title=f"{setting.title} ({seeds})", num_columns=columns)
 
 
+ITEMS = {
+    "Figure 4": "do higher weights on hard examples speed up the way to the max margin?",
+}
+_CAUSES = {
+    "never falls": (
+        "the cosine overshoots and the normalized margin falls while the starting point is "
+        "forgotten"
+    ),
+    "inverse margin": (
+        "ahead on the raw average margin only: it grows with the norm; the direction profits from "
+        "weights matched to the dual solution"
+    ),
+    "noisy x": (
+        "perhaps: wrong labels pull the direction away from the margin of the others as long as "
+        "they are not yet fitted; only a factor of two helps at times"
+    ),
+    "tail x": (
+        "perhaps: which class holds the support vectors decides, not which is small: half of the "
+        "data sets gain"
+    ),
+}
+
 EXPERIMENT = Experiment(
     name="zhou2022.figure4",
     summary="do higher weights on hard examples speed up the way to the max margin?",
@@ -376,4 +400,7 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
+    items=ITEMS,
+    entries=stored_statements("zhou2022", ITEMS),
+    causes=_CAUSES,
 )

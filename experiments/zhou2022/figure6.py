@@ -15,15 +15,11 @@ from tqdm.auto import tqdm
 from experiments import plotting
 from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays, write_csv, write_json
+from experiments.ledger import stored_statements
 from experiments.results import align
-from experiments.simulated import (
-    Network,
-    Statement,
-    scores,
-    statements_as_json,
-    statements_table,
-)
+from experiments.simulated import Network, scores
 from experiments.simulated_plots import Plane, planes
+from experiments.statements import Statement, statements_as_json, statements_table
 from experiments.zhou2022 import curves
 from experiments.zhou2022.data import simulate
 from experiments.zhou2022.figure5d import COUNTS, small_class_weights
@@ -126,6 +122,13 @@ def _present(folder: Path, preset: str) -> str:
     return f"{table}\nFigure (seed {_DRAWN}):\n  {folder}/figure6.png"
 
 
+ITEMS = {
+    "Figure 6": "decision regions on imbalanced moons, equal weights and small class up",
+}
+_CAUSES = {
+    "epoch 1": "after one step the start decides",
+}
+
 EXPERIMENT = Experiment(
     name="zhou2022.figure6",
     summary="decision regions on imbalanced moons, equal weights and small class up",
@@ -136,4 +139,7 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
+    items=ITEMS,
+    entries=stored_statements("zhou2022", ITEMS),
+    causes=_CAUSES,
 )

@@ -1,0 +1,180 @@
+"""Figures 1 and 2: the generalization error of every training image, and what goes with it.
+
+The error of an example is the mean cross-entropy of networks that were not trained on it, from
+repeated five-fold cross-validation (Sec. 2.4; Eq. 2). Five repeats give five held-out predictions
+of every image; they also give its average margin (of the logits) and, as the variance of the
+softmax over them (Eq. 7), its epistemic uncertainty.
+
+Three training sets of the same size before imbalance: clean; 10 % of the labels wrong, uniformly;
+classes in an exponential profile of 10 : 1. The order of the classes in that profile is drawn for
+every seed, lest a class that is hard by itself stand for a rare one. Figure 2 does not say whether
+labels were wrong; it is asked of both sets.
+"""
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from experiments.data import Source, Task, TaskConfig, load, make_task
+from experiments.experiment import Experiment, Options
+from experiments.files import write_arrays
+from experiments.ledger import stored_statements
+from experiments.models import make_model
+from experiments.zhou2022.difficulty_report import ITEMS, PRINTED, present
+from experiments.zhou2022.networks import Training, logits_and_features, train
+from weighting import ensemble_difficulty
+from weighting.cross_validation import cross_validated_predictions, generalization_error
+from weighting.margin_based import margins
+
+SETTINGS: dict[str, dict] = {
+    "clean": {},
+    "noise": {"noise": "uniform:0.1"},
+    "imbalance": {"imbalance": "long_tail:10"},
+}
+NUM_FOLDS = NUM_REPEATS = 5
+
+
+class Plan(NamedTuple):
+    """A data set, what is trained on it, and how often."""
+
+    task: TaskConfig
+    training: Training
+    seeds: int
+
+
+def plan_of(preset: str) -> Plan:
+    """What a preset runs."""
+    mnist = TaskConfig("mnist", num_clean=0, num_validation=0, num_train=5000)
+    if preset == "paper":
+        task = TaskConfig("cifar10", num_clean=0, num_validation=0)
+        return Plan(task, Training("resnet32", 100, 128, 0.1, 0.9, 5e-4, (0.5, 0.75)), 3)
+    if preset == "cpu":
+        return Plan(mnist, Training("mlp:64", 20, 50, 0.1), 10)
+    task = TaskConfig("digits", num_clean=0, num_validation=0, num_train=600)
+    return Plan(task, Training("mlp:32", 10, 40, 0.1), 2)
+
+
+def task_of(setting: str, config: TaskConfig, seed: int, source: Source) -> Task:
+    """A seed's data; under imbalance class 0 is the largest, and classes are renamed at random."""
+    config = replace(config, **SETTINGS[setting])
+    if setting == "imbalance":
+        names = np.random.default_rng(seed).permutation(source.train.num_classes)
+        labels = names[source.train.labels].astype(source.train.labels.dtype)
+        source = source._replace(train=source.train._replace(labels=labels))
+        if source.test is not None:
+            own = names[source.test.labels].astype(source.test.labels.dtype)
+            source = source._replace(test=source.test._replace(labels=own))
+    return make_task(config, seed, source)
+
+
+@functools.cache  # one function for equal settings, so that it is compiled once
+def _functions(training: Training, num_classes: int):
+    model = make_model(training.model, num_classes)
+
+    def fit(key, inputs, labels, mask):
+        return train(model, training, key, inputs, labels, mask)[0]
+
+    def predict(network, inputs):
+        return logits_and_features(model, network, inputs)[0]
+
+    return fit, predict, 1 if model.has_convolutions else None
+
+
+def held_out_logits(task: Task, training: Training, seed: int, repeat: int) -> np.ndarray:
+    """Logits [N, C] for every training image of the one network of a repeat that lacks it."""
+    fit, predict, at_once = _functions(training, task.num_classes)
+    predictions = cross_validated_predictions(
+        fit,
+        predict,
+        jax.random.fold_in(jax.random.key(seed), repeat),
+        jnp.asarray(task.train.inputs),
+        jnp.asarray(task.train.labels),
+        num_folds=NUM_FOLDS,
+        num_repeats=1,
+        stratify=True,
+        models_at_once=at_once,
+    )
+    return np.asarray(predictions[0])
+
+
+@jax.jit
+def _measures(logits, labels):
+    probabilities = jax.nn.softmax(logits, axis=2)
+    return {
+        "error": generalization_error(logits, labels).error,
+        "margin": jnp.mean(jax.vmap(margins, (0, None))(logits, labels), axis=0),
+        "uncertainty": ensemble_difficulty.predictive_variance(probabilities),
+        "is_right": jnp.argmax(jnp.mean(probabilities, axis=0), axis=1) == labels,
+    }
+
+
+def difficulty_of(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Error, average margin, epistemic uncertainty, each [N], from held-out logits [R, N, C].
+
+    `is_right` says whether the mean of the predicted probabilities names the given label.
+    """
+    found = _measures(jnp.asarray(logits), jnp.asarray(labels))
+    return {name: np.asarray(values) for name, values in found.items()}
+
+
+def _compute(options: Options) -> None:
+    """Every repeat, and then every setting and seed, into a file of its own."""
+    plan = plan_of(options.preset)
+    source = load(plan.task.dataset, data_dir=options.data_dir)
+    jobs = [(s, seed) for seed in range(options.seeds or plan.seeds) for s in SETTINGS]
+    for setting, seed in tqdm(jobs, desc="difficulty", unit="set"):
+        path = options.folder / setting / f"seed{seed}.npz"
+        if path.exists():
+            continue
+        task = task_of(setting, plan.task, seed, source)
+        logits = []
+        for repeat in range(NUM_REPEATS):
+            part = _part(path, repeat)
+            if not part.exists():
+                own = held_out_logits(task, plan.training, seed, repeat)
+                write_arrays(part, {"logits": own})
+            with np.load(part) as stored:
+                logits.append(stored["logits"])
+        examples = task.train
+        known = {
+            "index": examples.indices,
+            "label": examples.labels,
+            "true_label": examples.true_labels,
+        }
+        write_arrays(path, known | difficulty_of(np.stack(logits), examples.labels))
+        for repeat in range(NUM_REPEATS):
+            _part(path, repeat).unlink()
+
+
+def _part(path: Path, repeat: int) -> Path:
+    return path.with_name(f"{path.stem}_repeat{repeat}.npz")
+
+
+EXPERIMENT = Experiment(
+    name="zhou2022.difficulty",
+    summary="every image's generalization error against noise, rarity, margin and uncertainty",
+    presets={
+        "smoke": "600 of scikit-learn's digits, 25 small networks each, 2 seeds; ten seconds",
+        "cpu": (
+            "5,000 images of MNIST and a network with 64 hidden units (the paper: CIFAR-10, "
+            "ResNet-32), 20 epochs, learning rate 0.1, 25 networks per set and seed, 10 seeds; "
+            "some minutes"
+        ),
+        "paper": (
+            "CIFAR-10, ResNet-32, learning rate 0.1 (of our choice: momentum 0.9, weight decay "
+            "5e-4, batches of 128, 100 epochs, a tenth of the rate from half and three quarters "
+            "on, no augmentation), 25 networks per set and seed, 3 seeds; a GPU and a day or two"
+        ),
+    },
+    compute=_compute,
+    present=present,
+    items=ITEMS,
+    printed=PRINTED,
+    entries=stored_statements("zhou2022", ITEMS),
+)
