@@ -1,18 +1,31 @@
 """The experiments by name."""
 
-from experiments import comparison, demo, difficulty, sensitivity, xu2021, zhou2022
+from experiments import (
+    comparison,
+    demo,
+    difficulty,
+    ren2018,
+    santiago2021,
+    sensitivity,
+    xu2021,
+    zhou2022,
+)
 from experiments.experiment import Experiment
-from experiments.ren2018 import figure2
 
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment
-    for experiment in (
-        demo.EXPERIMENT,
-        *comparison.EXPERIMENTS,
-        *difficulty.EXPERIMENTS,
-        sensitivity.EXPERIMENT,
-        figure2.EXPERIMENT,
-        *xu2021.EXPERIMENTS,
-        *zhou2022.EXPERIMENTS,
-    )
-}
+_ALL: tuple[Experiment, ...] = (
+    demo.EXPERIMENT,
+    *comparison.EXPERIMENTS,
+    *difficulty.EXPERIMENTS,
+    sensitivity.EXPERIMENT,
+    *ren2018.EXPERIMENTS,
+    *santiago2021.EXPERIMENTS,
+    *xu2021.EXPERIMENTS,
+    *zhou2022.EXPERIMENTS,
+)
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
+
+# A figure or table that a larger experiment makes is another name of it.
+NAMES: dict[str, Experiment] = {
+    name: experiment for experiment in _ALL for name in experiment.other_names
+} | EXPERIMENTS

@@ -42,16 +42,46 @@ class Run:
     """How many devices share every batch; see docs/scale_out.md."""
     at_once: int | None = None
     """How many runs (configurations times seeds) advance together at most; bounds memory."""
+    only: tuple[str, ...] = ()
+    """Train these arms alone, by name or pattern (low_*); by default all."""
     resume: bool = False
     """Continue an interrupted run in the same folder, bit for bit."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Print the tables and draw the figures of a finished experiment or training again."""
+    """Print the tables and draw the figures of a finished experiment or training again.
 
-    folder: Annotated[Path, tyro.conf.Positional]
+    Without a folder: write RESULTS.md, every figure and table of the papers beside ours, from the
+    small files that --keep has put into the folder of results.
+    """
+
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
     """The folder that was given as --out."""
+    keep: bool = False
+    """Copy the experiment's small files (numbers, tables, figures) to the folder of results."""
+    results: Path = Path("results")
+    """The folder of results; RESULTS.md is written beside it."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Show who was up-weighted and when, and which labels the weights make suspect."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Finished trainings, to be compared; or an experiment's folder, which has several."""
+    out: Path | None = None
+    """Folder of the figures and suspects.csv; by default FOLDER/explain, in the first folder."""
+    arms: tuple[str, ...] = ()
+    """Which arms of an experiment, e.g. noise/low or 'noise/*'; by default all with weights."""
+    suspicious_end: Literal["auto", "high", "low"] = "auto"
+    """Which weights make a label suspect; auto asks the weighting, and shows both in doubt."""
+    difficulty: Path | None = None
+    """A seed's .npz of `run difficulty`, for weights by difficulty of the same examples."""
+    measure: str = "K-fold error"
+    """The difficulty measure to take from there."""
+    data_dir: str | None = None
+    """Folder of prepared tfds sets, if it is not the trainings'."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +101,15 @@ class Train:
     """Least time between two checkpoints."""
 
 
-COMMANDS = {"list": List, "methods": Methods, "run": Run, "report": Report, "train": Train}
+Command = List | Methods | Run | Report | Explain | Train
+COMMANDS = {
+    "list": List,
+    "methods": Methods,
+    "run": Run,
+    "report": Report,
+    "explain": Explain,
+    "train": Train,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,21 +4,23 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import cli, methods, plotting
-from experiments.catalogue import EXPERIMENTS
+from experiments import cli, galleries, methods, plotting, telescope_plots
+from experiments.catalogue import EXPERIMENTS, NAMES
 from experiments.compilation_cache import use_compilation_cache
 from experiments.config import SAMPLERS, RunConfig
-from experiments.experiment import Options, read_record, run
+from experiments.experiment import Options, present, read_record, run
+from experiments.explain import Choices, explain
 from experiments.grammar import Parameter, lookup
 from experiments.losses import LOSSES
 from experiments.procedures import PROCEDURES
 from experiments.result import Result, load_result
 from experiments.results import align
+from experiments.results_page import keep, write_page
 from experiments.schemes import SCHEMES
 from experiments.training import load_source, train
 
 
-def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) -> None:
+def execute(command: cli.Command) -> None:
     """Does what the command says."""
     use_compilation_cache()
     match command:
@@ -27,8 +29,8 @@ def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) 
         case cli.Methods():
             print(methods.as_markdown() if command.markdown else methods.as_text(), end="")
         case cli.Run():
-            experiment = lookup(command.name, EXPERIMENTS, "experiment")
-            folder = command.out or Path("runs") / f"{command.name}-{command.preset}"
+            experiment = lookup(command.name, NAMES, "experiment")
+            folder = command.out or Path("runs") / f"{experiment.name}-{command.preset}"
             options = Options(
                 command.preset,
                 folder,
@@ -37,10 +39,24 @@ def execute(command: cli.List | cli.Methods | cli.Run | cli.Report | cli.Train) 
                 command.resume,
                 command.devices,
                 command.at_once,
+                command.only,
             )
             print(f"\n{run(experiment, options)}\n\nEverything is in {folder}")
-        case cli.Report():
-            print(report(command.folder))
+        case cli.Report(folder=None, results=results):
+            print(f"Written to {write_page(results)}")
+        case cli.Report(folder=Path() as folder, keep=is_kept, results=results):
+            print(report(folder))
+            if is_kept:
+                print(f"\nKept in {keep(folder, results)}")
+        case cli.Explain():
+            choices = Choices(
+                command.arms,
+                command.suspicious_end,
+                command.difficulty,
+                command.measure,
+                command.data_dir,
+            )
+            print(explain(command.folders, command.out, choices))
         case cli.Train():
             train_own(command)
 
@@ -50,6 +66,8 @@ def catalogue() -> str:
     experiments = [["experiment", "preset", "what it does"]]
     for name, experiment in EXPERIMENTS.items():
         experiments.append([name, "", experiment.summary])
+        if experiment.other_names:
+            experiments.append(["", "is also", ", ".join(experiment.other_names)])
         experiments += [["", preset, text] for preset, text in experiment.presets.items()]
     schemes = [["weighting", "values (default)", "what it does"]]
     for name, scheme in SCHEMES.items():
@@ -84,7 +102,7 @@ def report(folder: Path) -> str:
         return present_training(folder)
     record = read_record(folder)
     experiment = lookup(record["experiment"], EXPERIMENTS, "experiment")
-    return experiment.present(folder, record["preset"])
+    return present(experiment, folder, record["preset"])
 
 
 def train_own(command: cli.Train) -> None:
@@ -124,11 +142,13 @@ def _draw(folder: Path, result: Result, config: RunConfig) -> None:
     plotting.save(plotting.test_error_curves(runs, title=title), folder / "test_error.png")
     if not config.num_steps:
         return
-    plotting.save(plotting.weights_by_class(runs, title=title), folder / "weights_by_class.png")
+    plotting.save(
+        telescope_plots.weights_by_class(runs, title=title), folder / "weights_by_class.png"
+    )
     if np.any(result.labels != result.true_labels):
-        figure = plotting.weight_histograms(runs, title=title)
+        figure = telescope_plots.weight_histograms(runs, title=title)
         plotting.save(figure, folder / "weights.png")
     images = load_source(config).train.inputs
     if images.ndim == 4:
-        figure = plotting.extreme_examples(result, 0, 0, images, title=title)
+        figure = galleries.extreme_examples(result, 0, 0, images, title=title)
         plotting.save(figure, folder / "examples.png")

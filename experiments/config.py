@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from experiments.data import TaskConfig
+from experiments.data.augmentation import parse_augmentation
 from experiments.losses import LossSpec, parse_loss
 from experiments.models import make_model
 from experiments.procedures import PROCEDURES
@@ -39,6 +40,8 @@ class RunConfig:
     """Whether the momentum is Nesterov's."""
     weight_decay: float = 0.0
     """Coefficient of the parameters in the gradient (l2)."""
+    augmentation: str = "none"
+    """Changes of the images of every batch, joined by +, such as crop:4+flip; see `list`."""
     batch_size: int = 64
     """Examples per step."""
     clean_batch_size: int = 50
@@ -65,6 +68,7 @@ class RunConfig:
         parse_loss(self.loss)
         make_model(self.model, 2)
         parse_schedule(self.schedule)
+        parse_augmentation(self.augmentation)
         for name, choices in (("sampler", SAMPLERS), ("procedure", tuple(PROCEDURES))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import plotting
+from experiments import galleries, plotting, telescope_plots
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
@@ -152,20 +152,20 @@ def _figures(
     if name == "noise":
         title = "Weights of clean and corrupted examples"
         plotting.save(
-            plotting.weight_histograms(weighted, title=title), folder / "noise_weights.png"
+            telescope_plots.weight_histograms(weighted, title=title), folder / "noise_weights.png"
         )
         for method in ("lookahead", "low"):
             result, h = runs[method]
             images = load_source(result.configs[h]).train.inputs
             title = f"Highest and lowest weights: {method}"
-            grid = plotting.extreme_examples(result, h, 0, images, title=title)
+            grid = galleries.extreme_examples(result, h, 0, images, title=title)
             plotting.save(grid, folder / f"noise_examples_{method}.png")
     else:
         shown = ("proportion", "lookahead", "low", "focal", "self_paced", "hard_mining")
         classes = {m: trained[m] for m in shown}
         title = "Mean weight of each class"
         plotting.save(
-            plotting.weights_by_class(classes, title=title), folder / f"{name}_weights.png"
+            telescope_plots.weights_by_class(classes, title=title), folder / f"{name}_weights.png"
         )
 
 

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from experiments.augmented import with_augmentation
 from experiments.checkpoints import Checkpoints
 from experiments.config import RunConfig, check_one_program
 from experiments.data import Source, Task, describe, load, make_task
+from experiments.data.augmentation import parse_augmentation
 from experiments.evaluation import AT_THE_END, MEASURES, make_evaluate
 from experiments.files import write_arrays, write_json_lines
 from experiments.models import Model, make_model
@@ -42,17 +44,17 @@ def load_source(config: RunConfig) -> Source:
 
 
 @functools.cache  # one object for equal arguments, so that compiled functions are found again
-def _cached_model(name: str, num_outputs: int) -> Model:
-    return make_model(name, num_outputs)
+def _cached_model(name: str, num_outputs: int, augmentation: str) -> Model:
+    return with_augmentation(make_model(name, num_outputs), parse_augmentation(augmentation))
 
 
 def build_model(config: RunConfig, num_classes: int) -> Model:
     """The configuration's network, with as many outputs as the loss wants."""
     if config.loss_spec.entry.is_multiclass:
-        return _cached_model(config.model, num_classes)
+        return _cached_model(config.model, num_classes, config.augmentation)
     if num_classes != 2:
         raise ValueError(f"loss {config.loss!r} is for two classes; this task has {num_classes}")
-    return _cached_model(config.model, 1)
+    return _cached_model(config.model, 1, config.augmentation)
 
 
 def train(

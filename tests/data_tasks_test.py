@@ -16,6 +16,7 @@ from experiments.data import (
     make_task,
     stack_tasks,
 )
+from experiments.data.groups import split_groups
 from experiments.data.stratify import apportion, draw_per_class, spread_evenly
 
 SPLITS = ("train", "clean", "validation", "test")
@@ -27,6 +28,7 @@ CONFIGS = {
     "4v9": TaskConfig(
         imbalance="4v9:0.9", num_train=110, num_clean=10, num_validation=40, noise="pairwise:0.2"
     ),
+    "share": TaskConfig(test_share=0.2, noise="uniform:0.2"),
     "no clean set": TaskConfig(num_clean=0, num_validation=0, num_train=900),
 }
 
@@ -201,6 +203,124 @@ def test_classes_that_never_occur_are_left_out_of_the_clean_set():
     assert counts(task.clean) == [0] + [1] * 9
 
 
+def test_halving_ranks_the_classes_of_training_and_validation_alike():
+    source = numbered_source([1200] * 10)
+    config = TaskConfig(imbalance="halving", num_clean=0, num_validation=1000, num_test=1000)
+    tasks = [make_task(config, seed, source) for seed in range(5)]
+    for task in tasks:
+        train = np.array(counts(task.train))
+        validation = np.array(counts(task.validation))
+        assert np.sort(train).tolist() == [2, 4, 8, 16, 31, 62, 125, 250, 500, 1000]
+        np.testing.assert_array_equal(validation, np.maximum(np.rint(train / 10), 1))
+        assert counts(task.test) == [100] * 10
+    assert len({str(counts(task.train)) for task in tasks}) == 5
+    assert stack_tasks(tasks).train.labels.shape == (5, 1998)
+    assert tasks[0].name == "numbered+halving"
+
+
+def test_a_share_of_the_examples_for_the_test(digits):
+    task = make_task(TaskConfig(test_share=0.2, num_test=7), 0, digits)
+    assert len(task.test.labels) == round(0.2 * 1797)
+    same = make_task(TaskConfig(num_test=round(0.2 * 1797)), 0, digits)
+    np.testing.assert_array_equal(task.test.indices, same.test.indices)
+
+
+def test_a_test_set_for_every_seed(digits):
+    tasks = [make_task(TaskConfig(split_per_seed=True), seed, digits) for seed in range(4)]
+    assert len({tuple(task.test.indices) for task in tasks}) == 4
+    assert len({str(counts(task.test)) for task in tasks}) == 1
+    assert stack_tasks(tasks).test.inputs.shape == (4, 400, 8, 8, 1)
+    again = make_task(TaskConfig(split_per_seed=True), 2, digits)
+    np.testing.assert_array_equal(again.test.indices, tasks[2].test.indices)
+
+
+# --- groups
+
+
+def grouped_source(sizes_of_class):
+    """A source whose class c has groups of the given sizes."""
+    source = numbered_source([sum(sizes) for sizes in sizes_of_class], num_classes=3)
+    sizes = np.concatenate(sizes_of_class)
+    groups = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    return source._replace(train=source.train._replace(groups=groups))
+
+
+SIZES_OF_GROUPS = {  # the examples that are lost: none, or one less than the class's largest group
+    "single images fill up": ([[1] * 20 + [2] * 10 + [3] * 5, [1] * 9 + [4] * 8, [1] * 12], 0),
+    "pairs and triples": ([[2] * 20, [3] * 12, [2, 3] * 10], 1 + 2 + 2),
+    "one large group": ([[1] * 3 + [9] + [2] * 5, [1] * 20, [1] * 20], 8),
+}
+
+
+@pytest.mark.parametrize(("sizes", "num_lost"), SIZES_OF_GROUPS.values(), ids=SIZES_OF_GROUPS)
+@pytest.mark.parametrize("per_seed", [False, True])
+def test_no_group_is_in_the_test_set_and_another_split(sizes, num_lost, per_seed):
+    source = grouped_source(sizes)
+    num_examples = len(source.train.labels)
+    config = TaskConfig(
+        test_share=0.25, split_by="group", split_per_seed=per_seed, num_clean=6, num_validation=9
+    )
+    tasks = [make_task(config, seed, source) for seed in range(20)]
+    for task in tasks:
+        test = set(source.train.groups[task.test.indices].tolist())
+        rest = np.concatenate([getattr(task, s).indices for s in ("train", "clean", "validation")])
+        assert not test & set(source.train.groups[rest].tolist())
+        assert len(task.test.labels) == round(0.25 * num_examples)
+        assert len(rest) == num_examples - len(task.test.labels) - num_lost
+    for split in SPLITS:
+        assert len({str(counts(getattr(task, split), 3)) for task in tasks}) == 1
+    num_test_sets = len({tuple(task.test.indices) for task in tasks})
+    assert num_test_sets > 10 if per_seed else num_test_sets == 1
+    stack_tasks(tasks)
+
+
+def test_every_group_may_be_drawn():
+    sizes = [1] * 6 + [2] * 3
+    labels, groups = np.zeros(12, np.int32), np.repeat(np.arange(9), sizes)
+    drawn = np.zeros(12)
+    for seed in range(300):
+        test, rest = split_groups(labels, groups, np.array([4]), seed)
+        assert len(test) == 4
+        assert len(rest) == 8
+        drawn[test] += 1
+    assert drawn.min() > 50
+    np.testing.assert_array_equal(drawn[6::2], drawn[7::2])  # whole groups
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: d._replace(groups=None), "'numbered' has no groups: split it by example"),
+        (lambda d: d._replace(groups=d.groups[:5]), r"of shape \[60\], got int32 of shape \[5\]"),
+        (lambda d: d._replace(groups=d.groups * 0.5), "must be integers"),
+        (
+            lambda d: d._replace(groups=d.groups * 0),
+            "a group must have one class; .* classes 0 and",
+        ),
+        (
+            lambda d: d._replace(groups=d.labels.copy()),
+            "class 0 has 20 examples in 1 groups: too few to draw 5 of them by whole groups",
+        ),
+    ],
+)
+def test_groups_that_do_not_fit(spoil, message):
+    source = grouped_source([[1] * 20] * 3)
+    source = source._replace(train=spoil(source.train))
+    with pytest.raises(ValueError, match=message):
+        make_task(TaskConfig(split_by="group", test_share=0.25, num_clean=0), 0, source)
+
+
+@pytest.mark.parametrize(
+    "options", [{"test_share": 0.2}, {"split_by": "group"}, {"split_per_seed": True}]
+)
+def test_an_official_test_split_is_not_split_again(options):
+    (field,) = options
+    with pytest.raises(
+        ValueError, match=f"{field}=.* 'numbered' has an official one.*leave {field}"
+    ):
+        make_task(TaskConfig(**options), 0, numbered_source([100] * 10, [7] * 10))
+
+
 # --- errors
 
 
@@ -213,6 +333,9 @@ def test_classes_that_never_occur_are_left_out_of_the_clean_set():
         ({"num_train": 0}, ValueError, "num_train must be at least 1"),
         ({"num_clean": 2.5}, TypeError, "num_clean must be an integer, got 2.5"),
         ({"num_clean": True}, TypeError, "num_clean must be an integer"),
+        ({"test_share": 0.0}, ValueError, r"test_share must lie strictly in \(0, 1\), got 0.0"),
+        ({"test_share": np.nan}, ValueError, "test_share must lie strictly"),
+        ({"split_by": "lesion"}, ValueError, r"split_by must be one of \('example', 'group'\)"),
         ({"noise": "salt"}, ValueError, "unknown noise 'salt'"),
         ({"imbalance": "tilt"}, ValueError, "unknown imbalance 'tilt'"),
     ],
@@ -226,6 +349,9 @@ def test_configs_are_checked_when_made(options, error, message):
     ("options", "message"),
     [
         ({"num_test": 2000}, "num_test=2000 is too large: 1797 examples are left for it"),
+        ({"test_share": 1e-4}, "test_share=0.0001 of 1797 examples is not a single one"),
+        ({"split_by": "group"}, "'digits' has no groups"),
+        ({"imbalance": "halving"}, "would be left with no example; 10 classes need larger ones"),
         ({"num_validation": 1500}, "num_validation=1500 is too large"),
         ({"num_train": 1500}, "num_train=1500 is too large"),
         ({"num_clean": 5}, "num_clean=5 cannot cover 10 classes; take 0 or at least 10"),

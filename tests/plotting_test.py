@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from experiments import plotting
+from experiments import galleries, plotting, telescope_plots
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.result import Result
@@ -119,7 +119,7 @@ def test_histograms_compare_right_and_wrong_labels():
         "low": (fake_result(flags_noise=False), 0),
         "uniform": (with_history(fake_result(), example_weights=np.ones((1, 3, 4, 60))), 0),
     }
-    figure = plotting.weight_histograms(runs, title="Weights")
+    figure = telescope_plots.weight_histograms(runs, title="Weights")
     assert [axes.get_title() for axes in figure.axes] == [
         "lookahead\nlow weight flags noise (AUC 1.00)",
         "low\nhigh weight flags noise (AUC 1.00)",
@@ -136,7 +136,7 @@ def test_histograms_use_the_second_half_of_the_weighted_evaluations():
     result = fake_result()
     weights = result.history["example_weights"].copy()
     weights[:, :, 0], weights[:, :, 3] = 7.0, np.nan  # fine-tuning has no weights
-    figure = plotting.weight_histograms(
+    figure = telescope_plots.weight_histograms(
         {"low": (with_history(result, example_weights=weights), 0)}, title=""
     )
     assert figure.axes[0].get_xlim()[1] < 3
@@ -145,22 +145,24 @@ def test_histograms_use_the_second_half_of_the_weighted_evaluations():
 def test_histograms_without_wrong_labels_say_so():
     result = fake_result()
     clean = dataclasses.replace(result, true_labels=result.labels)
-    figure = plotting.weight_histograms({"low": (clean, 0)}, title="")
+    figure = telescope_plots.weight_histograms({"low": (clean, 0)}, title="")
     assert figure.axes[0].get_title() == "low\none kind of label only"
 
 
 def test_class_weights_are_coloured_from_rare_to_frequent():
     result = fake_result()
-    weights = result.history["class_weights"].copy()
+    weights = np.array([0.5, 1.0, 2.0])[result.labels][None, :, None].repeat(EVALS, axis=2)
     weights[0, 2] = np.nan
     weights[:, :, 3] = np.nan
-    runs = {"low": (with_history(result, class_weights=weights), 0), "focal": (result, 0)}
-    figure = plotting.weights_by_class(runs, title="")
+    runs = {"low": (with_history(result, example_weights=weights), 0), "focal": (result, 0)}
+    figure = telescope_plots.weights_by_class(runs, title="")
     low, focal, bar = figure.axes
     assert [axes.get_title() for axes in (low, focal)] == ["low", "focal"]
+    assert low.get_xlabel() == "epochs"
     lines = {line.get_label(): line for line in low.lines}
     for c, weight in enumerate([0.5, 1.0, 2.0]):
-        np.testing.assert_array_equal(lines[f"class {c}"].get_xdata(), STEPS[:3])
+        epochs = STEPS[:3] * RunConfig().batch_size / EXAMPLES
+        np.testing.assert_allclose(lines[f"class {c}"].get_xdata(), epochs)
         np.testing.assert_allclose(lines[f"class {c}"].get_ydata(), [weight] * 3)
     sizes = np.bincount(result.labels[0])
     order = np.argsort(sizes)
@@ -182,7 +184,7 @@ def test_extreme_examples_show_the_right_images_and_labels():
     weights[0, 1, 2:, 7], weights[0, 1, 2:, 11], weights[0, 1, 2:, 5] = 4.0, 3.0, 0.25
     result = with_history(result, example_weights=weights)
     images = np.tile(np.arange(EXAMPLES, dtype=np.uint8)[:, None, None, None], (1, 4, 4, 1))
-    figure = plotting.extreme_examples(result, 0, 1, images, rows=1, columns=3, title="")
+    figure = galleries.extreme_examples(result, 0, 1, images, rows=1, columns=3, title="")
     highest, lowest = figure.subfigs
     positions = [[int(ax.images[0].get_array()[0, 0]) for ax in g.axes] for g in figure.subfigs]
     shown = [[EXAMPLES - 1 - position for position in row] for row in positions]
@@ -203,7 +205,7 @@ def test_extreme_examples_leave_room_empty_and_skip_undrawn_ones():
     weights = np.full_like(result.history["example_weights"], np.nan)
     weights[..., :2] = 1.0
     images = np.zeros((EXAMPLES, 4, 4, 3), np.uint8)
-    figure = plotting.extreme_examples(
+    figure = galleries.extreme_examples(
         with_history(result, example_weights=weights), 0, 0, images, rows=1, columns=3, title=""
     )
     assert [len(axes.images) for group in figure.subfigs for axes in group.axes] == [1, 1, 0] * 2
@@ -211,10 +213,10 @@ def test_extreme_examples_leave_room_empty_and_skip_undrawn_ones():
 
 def test_ties_are_taken_evenly():
     values = np.array([0.0, 2, 0, 0, 0, np.nan, 0, 0, -1])
-    chosen, num_tied = plotting._lowest(values, 4)
+    chosen, num_tied = galleries._lowest(values, 4)
     assert chosen.tolist() == [8, 0, 3, 6]
     assert num_tied == 6
-    assert plotting._lowest(values, 8)[1] == 0
+    assert galleries._lowest(values, 8)[1] == 0
 
 
 def test_error_bars_put_the_best_on_top():
@@ -249,9 +251,9 @@ def test_figures_of_a_real_run_are_written(tmp_path):
     images = np.zeros((1797, 8, 8, 1), np.uint8)
     figures = {
         "curves": plotting.test_error_curves({"uniform": (result, 0)}, title="a"),
-        "weights": plotting.weight_histograms({"uniform": (result, 0)}, title="b"),
-        "classes": plotting.weights_by_class({"uniform": (result, 0)}, title="c"),
-        "examples": plotting.extreme_examples(result, 0, 0, images, title="d"),
+        "weights": telescope_plots.weight_histograms({"uniform": (result, 0)}, title="b"),
+        "classes": telescope_plots.weights_by_class({"uniform": (result, 0)}, title="c"),
+        "examples": galleries.extreme_examples(result, 0, 0, images, title="d"),
         "bars": plotting.error_bars({"uniform": [1.0]}, title="e", label="f"),
     }
     for name, figure in figures.items():

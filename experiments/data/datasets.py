@@ -1,6 +1,7 @@
 """Datasets by name."""
 
 import difflib
+import re
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -14,6 +15,8 @@ __all__ = ["Dataset", "Source", "load"]
 _TOY_SIZE = 2000
 _TOYS = {"separable": toy.separable, "overlapping": toy.overlapping, "moons": toy.moons}
 _IMAGE_SETS = ("mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100")
+_ISIC_SETS = ("isic2017", "isic2018")
+_ISIC_SIZE = 64
 
 
 def load(name: str, *, data_dir: str | None = None) -> Source:
@@ -21,12 +24,13 @@ def load(name: str, *, data_dir: str | None = None) -> Source:
 
     Args:
       name: "digits" (8x8 images, shipped with scikit-learn); "separable", "overlapping" or
-        "moons" (2000 points of a toy set); a tfds image set ("mnist", "cifar10", ...); or
-        "tfds:NAME" for any other tfds image set.
+        "moons" (2000 points of a toy set); a tfds image set ("mnist", "cifar10", ...);
+        "isic2017" or "isic2018", with sides of 64 unless another size that was prepared is added
+        ("isic2018/128", see `experiments.data.isic`); or "tfds:NAME" for any other tfds image set.
       data_dir: folder of prepared tfds sets; None leaves it to tfds. Other sets ignore it.
 
     Returns:
-      A `Source`; its `test` is None for digits and toy sets.
+      A `Source`; its `test` is None for digits, toy sets and ISIC 2018, which has none with labels.
     """
     if name == "digits":
         return Source(_digits(), test=None)
@@ -34,9 +38,11 @@ def load(name: str, *, data_dir: str | None = None) -> Source:
         return Source(_TOYS[name](_TOY_SIZE, seed=0), test=None)
     if name in _IMAGE_SETS:
         return load_tfds(name, data_dir)
+    if match := re.fullmatch(rf"({'|'.join(_ISIC_SETS)})(?:/([1-9]\d*))?", name):
+        return load_tfds(f"{match[1]}/{match[2] or _ISIC_SIZE}", data_dir)
     if name.startswith("tfds:"):
         return load_tfds(name.removeprefix("tfds:"), data_dir)
-    known = ["digits", *_TOYS, *_IMAGE_SETS]
+    known = ["digits", *_TOYS, *_IMAGE_SETS, *(f"{isic}[/SIZE]" for isic in _ISIC_SETS)]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(

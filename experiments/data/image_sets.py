@@ -5,6 +5,7 @@ Decoding tens of thousands of images takes seconds, so it is done once and the a
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from experiments.data.cache import Arrays, cache_dir, cached
 from experiments.data.types import Dataset, Source
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview#image_classification"
+_GROUP_FEATURE = "lesion"  # a text that names what several images show
 _READ_SIZE = 512  # one call for many records is three times as fast as one call for each
 
 
@@ -25,7 +27,8 @@ def load_tfds(name: str, data_dir: str | None = None) -> Source:
       data_dir: tfds folder; None leaves it to tfds (`$TFDS_DATA_DIR` or `~/tensorflow_datasets`).
 
     Returns:
-      A `Source` of the splits "train" and "test"; `test` is None if the set has no such split.
+      A `Source` of the splits "train" and "test"; `test` is None if the set has no such split. The
+      datasets have `groups` if the set has a text feature "lesion": equal texts, equal numbers.
     """
     builder = _builder(name, data_dir)
     num_classes = _check_features(name, builder.info.features)
@@ -34,13 +37,18 @@ def load_tfds(name: str, data_dir: str | None = None) -> Source:
         raise ValueError(
             f"tfds set {name!r} has no 'train' split; it has {sorted(builder.info.splits)}"
         )
+    parts = ["inputs", "labels"] + ["groups"] * _has_groups(builder)
     arrays = cached(
         _cache_path(builder),
-        [f"{split}_{part}" for split in splits for part in ("inputs", "labels")],
+        [f"{split}_{part}" for split in splits for part in parts],
         lambda: _read_splits(builder, splits),
     )
     datasets = {
-        split: Dataset(arrays[f"{split}_inputs"], arrays[f"{split}_labels"], num_classes, name)
+        split: Dataset(
+            **{part: arrays[f"{split}_{part}"] for part in parts},
+            num_classes=num_classes,
+            name=name,
+        )
         for split in splits
     }
     return Source(datasets["train"], datasets.get("test"))
@@ -57,6 +65,8 @@ def _builder(name: str, data_dir: str | None):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except DatasetNotFoundError:
+        if match := re.fullmatch(r"(isic20\d\d)/(\d+)", name):
+            raise FileNotFoundError(_how_to_prepare_isic(match[1], match[2], data_dir)) from None
         raise ValueError(f"tfds knows no dataset {name!r}; its image sets: {_CATALOG}") from None
     if not builder.info.splits:
         where = "" if data_dir is None else f", data_dir={data_dir!r}"
@@ -70,6 +80,17 @@ def _builder(name: str, data_dir: str | None):
             "or use the embedded dataset 'digits', which needs no files."
         )
     return builder
+
+
+def _how_to_prepare_isic(name: str, size: str, data_dir: str | None) -> str:
+    where = "" if data_dir is None else f" --data-dir {data_dir}"
+    return (
+        f"dataset '{name}/{size}' is not prepared in {data_dir or 'the default tfds folder'}. "
+        "Fetch its files from https://challenge.isic-archive.com/data and prepare it once:\n"
+        f"  python -m experiments.data.isic prepare --set {name} --size {size} "
+        f"--manual-dir DIR{where}\n"
+        "or point --data-dir or TFDS_DATA_DIR to a tfds folder that holds it."
+    )
 
 
 def _check_features(name: str, features) -> int:
@@ -90,6 +111,10 @@ def _check_features(name: str, features) -> int:
     return features["label"].num_classes
 
 
+def _has_groups(builder) -> bool:
+    return _GROUP_FEATURE in builder.info.features
+
+
 def _cache_path(builder) -> Path:
     """Return a file that changes with the set's name, version, folder and recorded contents."""
     info_file = Path(builder.data_path) / "dataset_info.json"
@@ -102,12 +127,11 @@ def _cache_path(builder) -> Path:
 def _read_splits(builder, splits: list[str]) -> Arrays:
     arrays = {}
     for split in splits:
-        inputs, labels = _read(builder, split)
-        arrays |= {f"{split}_inputs": inputs, f"{split}_labels": labels}
+        arrays |= {f"{split}_{part}": array for part, array in _read(builder, split).items()}
     return arrays
 
 
-def _read(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read(builder, split: str) -> Arrays:
     try:
         examples = builder.as_data_source(split=split)
     except NotImplementedError:
@@ -117,10 +141,15 @@ def _read(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     inputs = np.empty((len(examples), *builder.info.features["image"].shape), np.uint8)
     labels = np.empty(len(examples), np.int32)
+    names = []
     with tqdm(total=len(examples), desc=f"reading {builder.info.name} {split}", leave=False) as bar:
         for start in range(0, len(examples), _READ_SIZE):
             positions = range(start, min(start + _READ_SIZE, len(examples)))
             for i, example in zip(positions, examples.__getitems__(positions), strict=True):
                 inputs[i], labels[i] = example["image"], example["label"]
+                names.append(example.get(_GROUP_FEATURE))
             bar.update(len(positions))
-    return inputs, labels
+    arrays = {"inputs": inputs, "labels": labels}
+    if _has_groups(builder):
+        arrays["groups"] = np.unique(names, return_inverse=True)[1].astype(np.int32)
+    return arrays

@@ -59,6 +59,44 @@ def step_imbalance(
     return draw_per_class(labels, _without_empty_classes(wanted, available, keep_one), seed)
 
 
+def halving(
+    labels: np.ndarray,
+    num_classes: int,
+    seed: Seed,
+    *,
+    order_seed: Seed | None = None,
+    keep_one: bool = False,
+) -> np.ndarray:
+    """Rank the classes at random and halve from rank to rank: `n_max / 2 ** k` of rank k, rounded.
+
+    `n_max` is the size of the smallest class, so that every class can afford rank 0 and all seeds
+    keep equally many examples. Santiago et al., 2021, section 4.1, start from 6000 digits of MNIST
+    and take what there is of a class that has fewer. Classes without examples get no rank.
+
+    Args:
+      labels: [N] integers.
+      num_classes: C.
+      seed: chooses the examples, and the ranks unless `order_seed` does.
+      order_seed: chooses the ranks; sets with the same `order_seed` agree on the order.
+      keep_one: as in `long_tail`; with ten classes, 257 examples of each suffice without.
+
+    Returns:
+      Positions to keep, sorted.
+    """
+    labels = check_labels(labels, num_classes)
+    available = class_counts(labels, num_classes)
+    present = np.flatnonzero(available)
+    rng = np.random.default_rng(seed)
+    order_rng = rng if order_seed is None else np.random.default_rng(order_seed)
+    ranks = order_rng.permutation(num_classes)[present].argsort().argsort()
+    wanted = np.zeros(num_classes, np.int64)
+    wanted[present] = np.rint(np.min(available[present], initial=len(labels)) / 2.0**ranks)
+    wanted = _without_empty_classes(
+        wanted, available, keep_one, remedy=f"{len(present)} classes need larger ones to halve"
+    )
+    return draw_per_class(labels, wanted, rng)
+
+
 def two_class_imbalance(
     labels: np.ndarray,
     seed: Seed,
@@ -101,14 +139,19 @@ def two_class_counts(num_examples: int, majority_share: float) -> tuple[int, int
     return num_examples - num_majority, num_majority
 
 
-def _without_empty_classes(wanted: np.ndarray, available: np.ndarray, keep_one: bool) -> np.ndarray:
+def _without_empty_classes(
+    wanted: np.ndarray,
+    available: np.ndarray,
+    keep_one: bool,
+    remedy: str = "lower the ratio",
+) -> np.ndarray:
     if keep_one:
         return np.maximum(wanted, available > 0)
     empty = np.flatnonzero(wanted == 0)
     if empty.size:
         c = empty[0]
         raise ValueError(
-            f"class {c} would be left with no example; lower the ratio"
+            f"class {c} would be left with no example; {remedy}"
             if available[c]
             else f"class {c} has no example to begin with"
         )

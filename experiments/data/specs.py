@@ -71,7 +71,13 @@ class NoImbalance:
     """Every example is kept."""
 
     def __call__(
-        self, labels: np.ndarray, num_classes: int, seed: Seed, *, keep_one: bool = False
+        self,
+        labels: np.ndarray,
+        num_classes: int,
+        seed: Seed,
+        *,
+        order_seed: Seed | None = None,
+        keep_one: bool = False,
     ) -> np.ndarray:
         """Return all positions."""
         return np.arange(len(labels))
@@ -87,7 +93,13 @@ class LongTail:
         check_ratio(self.ratio)
 
     def __call__(
-        self, labels: np.ndarray, num_classes: int, seed: Seed, *, keep_one: bool = False
+        self,
+        labels: np.ndarray,
+        num_classes: int,
+        seed: Seed,
+        *,
+        order_seed: Seed | None = None,
+        keep_one: bool = False,
     ) -> np.ndarray:
         """Return the sorted positions to keep."""
         return imbalance.long_tail(labels, num_classes, self.ratio, seed, keep_one=keep_one)
@@ -103,10 +115,35 @@ class Step:
         check_ratio(self.ratio)
 
     def __call__(
-        self, labels: np.ndarray, num_classes: int, seed: Seed, *, keep_one: bool = False
+        self,
+        labels: np.ndarray,
+        num_classes: int,
+        seed: Seed,
+        *,
+        order_seed: Seed | None = None,
+        keep_one: bool = False,
     ) -> np.ndarray:
         """Return the sorted positions to keep."""
         return imbalance.step_imbalance(labels, num_classes, self.ratio, seed, keep_one=keep_one)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """See `halving`. Profiles that rank the classes by index ignore `order_seed`."""
+
+    def __call__(
+        self,
+        labels: np.ndarray,
+        num_classes: int,
+        seed: Seed,
+        *,
+        order_seed: Seed | None = None,
+        keep_one: bool = False,
+    ) -> np.ndarray:
+        """Return the sorted positions to keep."""
+        return imbalance.halving(
+            labels, num_classes, seed, order_seed=order_seed, keep_one=keep_one
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +171,7 @@ class TwoClass:
 
 
 Noise = NoNoise | UniformNoise | BackgroundNoise | PairwiseNoise
-ClassProfile = NoImbalance | LongTail | Step
+ClassProfile = NoImbalance | LongTail | Step | Halving
 
 
 def parse_noise(spec: str) -> Noise:
@@ -157,7 +194,7 @@ def parse_noise(spec: str) -> Noise:
 
 
 def parse_imbalance(spec: str) -> ClassProfile | TwoClass:
-    """Read "none", "long_tail:RATIO", "step:RATIO" or "4v9:SHARE" (minority v majority)."""
+    """Read "none", "long_tail:RATIO", "step:RATIO", "halving" or "4v9:SHARE" (4 the minority)."""
     match spec.split(":"):
         case ["none"]:
             return NoImbalance()
@@ -165,11 +202,13 @@ def parse_imbalance(spec: str) -> ClassProfile | TwoClass:
             return LongTail(_number(ratio, spec))
         case ["step", ratio]:
             return Step(_number(ratio, spec))
+        case ["halving"]:
+            return Halving()
         case [pair, share] if classes := re.fullmatch(r"(\d+)v(\d+)", pair):
             minority, majority = map(int, classes.groups())
             return TwoClass(minority, majority, _number(share, spec))
     raise ValueError(
-        f"unknown imbalance {spec!r}; known: none, long_tail:RATIO, step:RATIO, "
+        f"unknown imbalance {spec!r}; known: none, long_tail:RATIO, step:RATIO, halving, "
         "4v9:SHARE (any two classes; SHARE is that of the second)"
     )
 

@@ -8,12 +8,14 @@ import numpy as np
 
 from experiments.data.checks import check_disjoint, check_source
 from experiments.data.datasets import load
+from experiments.data.groups import check_groups, split_groups
 from experiments.data.imbalance import two_class_imbalance
 from experiments.data.specs import ClassProfile, Noise, TwoClass, parse_imbalance, parse_noise
 from experiments.data.stratify import Seed, apportion, class_counts, draw_per_class, spread_evenly
 from experiments.data.types import Dataset, Source
 
 _TWO_CLASS_EXAMPLES = 5000  # ren2018, section 4.1
+_SPLITS_BY = ("example", "group")
 
 
 class Examples(NamedTuple):
@@ -40,7 +42,8 @@ class Task(NamedTuple):
 
     `train` and `validation` share noise and imbalance; `clean`, the small trusted set, is balanced
     and correct; `test` is correct. Indices count in the source's training split, except those of
-    an official test split.
+    an official test split. Where the source has groups (images of one lesion), `split_by="group"`
+    keeps those of the test set out of the other splits.
     """
 
     train: Examples
@@ -56,13 +59,14 @@ class TaskConfig:
     """What to learn, and how its training data are spoiled."""
 
     dataset: str = "digits"
-    """digits, separable, overlapping, moons, mnist, cifar10, ... or tfds:NAME."""
+    """digits, separable, overlapping, moons, mnist, cifar10, ..., isic2018/64 or tfds:NAME."""
     data_dir: str | None = None
     """Folder of prepared tfds sets; by default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     noise: str = "none"
     """Wrong labels: none, uniform:RATE, background:RATE[:CLASS] or pairwise:RATE."""
     imbalance: str = "none"
-    """Class imbalance: none, long_tail:RATIO, step:RATIO or 4v9:SHARE (of the second class)."""
+    """Class imbalance: none, long_tail:RATIO, step:RATIO, halving (in an order of classes that the
+    seed draws) or 4v9:SHARE (of the second class)."""
     num_clean: int = 50
     """Trusted examples, class-balanced; 0 for none. Under 4v9 they are part of num_train."""
     num_validation: int = 300
@@ -71,6 +75,12 @@ class TaskConfig:
     """Test examples to split off; ignored where the dataset has an official test split."""
     num_train: int | None = None
     """Training examples, before imbalance; by default all that are left, and 5000 under 4v9."""
+    test_share: float | None = None
+    """Share of the examples to split off for the test, instead of num_test."""
+    split_by: str = "example"
+    """How to split off the test set: by example, or by group (all images of one lesion)."""
+    split_per_seed: bool = False
+    """Whether every seed splits off a test set of its own; otherwise they share one."""
 
     def __post_init__(self):
         parse_noise(self.noise)
@@ -79,6 +89,10 @@ class TaskConfig:
             _check_count(field, getattr(self, field), minimum)
         if self.num_train is not None:
             _check_count("num_train", self.num_train, 1)
+        if self.test_share is not None and not 0 < self.test_share < 1:
+            raise ValueError(f"test_share must lie strictly in (0, 1), got {self.test_share}")
+        if self.split_by not in _SPLITS_BY:
+            raise ValueError(f"split_by must be one of {_SPLITS_BY}, got {self.split_by!r}")
 
 
 class _Pool(NamedTuple):
@@ -134,11 +148,16 @@ class _Splits(NamedTuple):
 def make_task(config: TaskConfig, seed: int, source: Source | None = None) -> Task:
     """Split a dataset and spoil its training data.
 
-    Order: the test set (official, or split off in the same way for every seed), the clean set
-    (class-balanced), the validation set (stratified), the training set (the rest, or a stratified
-    `num_train` of it); then imbalance and label noise on training and validation data alone. Each
-    stage has its own random stream, so at one seed two noise kinds meet the same split. For one
-    config all seeds give equal shapes.
+    Order: the test set (official, or split off, stratified and in the same way for every seed
+    unless `split_per_seed`), the clean set (class-balanced), the validation set (stratified), the
+    training set (the rest, or a stratified `num_train` of it); then imbalance and label noise on
+    training and validation data alone. Each stage has its own random stream, so at one seed two
+    noise kinds meet the same split. For one config all seeds give equal shapes.
+
+    A test set split off by group shares no group with the other splits; a few examples of classes
+    without enough small groups may then be in no split (`split_groups`). Clean, validation and
+    training sets may share groups. "halving" ranks the classes by seed, in the same order for
+    training and validation data.
 
     Under "4v9:SHARE" classes 4 and 9 alone are used, as 0 and 1: `num_train` examples hold the
     clean ones, validation has the same share of the majority (at least one example of each
@@ -156,9 +175,13 @@ def make_task(config: TaskConfig, seed: int, source: Source | None = None) -> Ta
         source = load(config.dataset, data_dir=config.data_dir)
     check_source(source)
     noise, imbalance = parse_noise(config.noise), parse_imbalance(config.imbalance)
-    split_seed, train_noise_seed, validation_noise_seed = np.random.SeedSequence(seed).spawn(3)
+    split_seed, train_noise_seed, validation_noise_seed, test_seed = np.random.SeedSequence(
+        seed
+    ).spawn(4)
 
-    pool_indices, test_set, test_indices = _split_test(config, source)
+    pool_indices, test_set, test_indices = _split_test(
+        config, source, test_seed if config.split_per_seed else 0
+    )
     if isinstance(imbalance, TwoClass):
         labels, test_labels = map(imbalance.relabel, (source.train.labels, test_set.labels))
         pool = _Pool(pool_indices[labels[pool_indices] >= 0], labels, num_classes=2)
@@ -221,20 +244,45 @@ def _corrupt(examples: Examples, noise: Noise, num_classes: int, seed: Seed) -> 
     return examples._replace(labels=noise(examples.true_labels, num_classes, seed).labels)
 
 
-def _split_test(config: TaskConfig, source: Source) -> tuple[np.ndarray, Dataset, np.ndarray]:
+def _split_test(
+    config: TaskConfig, source: Source, seed: Seed
+) -> tuple[np.ndarray, Dataset, np.ndarray]:
     """Return positions left for training, the dataset that holds the test set, its positions."""
-    everything = np.arange(len(source.train.labels))
+    labels = source.train.labels
+    everything = np.arange(len(labels))
     if source.test is not None:
+        _check_split_is_official(config, source.train.name)
         return everything, source.test, np.arange(len(source.test.labels))
-    pool = _Pool(everything, source.train.labels, source.train.num_classes)
-    test = pool.draw_stratified(config.num_test, seed=0, field="num_test")
+    pool = _Pool(everything, labels, source.train.num_classes)
+    num_test, field = config.num_test, "num_test"
+    if config.test_share is not None:
+        num_test, field = round(config.test_share * len(labels)), "test_share"
+        if num_test == 0:
+            raise ValueError(
+                f"test_share={config.test_share} of {len(labels)} examples is not a single one"
+            )
+    if config.split_by == "group" and num_test < len(labels):
+        groups = check_groups(source.train)
+        test, rest = split_groups(labels, groups, apportion(num_test, pool.counts()), seed)
+        return rest, source.train, test
+    test = pool.draw_stratified(num_test, seed, field)
     return pool.without(test).indices, source.train, test
+
+
+def _check_split_is_official(config: TaskConfig, name: str) -> None:
+    for field in ("test_share", "split_by", "split_per_seed"):
+        value = getattr(config, field)
+        if value != getattr(TaskConfig, field):
+            raise ValueError(
+                f"{field}={value!r} would split off a test set, but {name!r} has an official one, "
+                f"which is kept whole; leave {field} at {getattr(TaskConfig, field)!r}"
+            )
 
 
 def _split(
     config: TaskConfig, imbalance: ClassProfile, pool: _Pool, seed: np.random.SeedSequence
 ) -> _Splits:
-    seeds = seed.spawn(5)
+    seeds = seed.spawn(6)
     clean = pool.draw_balanced(config.num_clean, seeds[0], "num_clean")
     rest = pool.without(clean)
     validation = rest.draw_stratified(config.num_validation, seeds[1], "num_validation")
@@ -242,8 +290,10 @@ def _split(
     train = rest.indices
     if config.num_train is not None:
         train = rest.draw_stratified(config.num_train, seeds[2], "num_train")
-    keep = imbalance(pool.labels[train], pool.num_classes, seeds[3])
-    keep_validation = imbalance(pool.labels[validation], pool.num_classes, seeds[4], keep_one=True)
+    keep = imbalance(pool.labels[train], pool.num_classes, seeds[3], order_seed=seeds[5])
+    keep_validation = imbalance(
+        pool.labels[validation], pool.num_classes, seeds[4], order_seed=seeds[5], keep_one=True
+    )
     return _Splits(train[keep], clean, validation[keep_validation])
 
 

@@ -9,13 +9,15 @@ class Dataset(NamedTuple):
     """Labelled examples held in memory.
 
     `inputs` are uint8 images [N, H, W, C] or float32 features [N, D]; `labels` are int32 [N] in
-    `0 .. num_classes - 1`.
+    `0 .. num_classes - 1`. `groups` int32 [N], where known, number what examples have in common
+    (images of one lesion); the numbers mean nothing beyond the one array.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     num_classes: int
     name: str
+    groups: np.ndarray | None = None
 
 
 class Source(NamedTuple):
