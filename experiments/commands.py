@@ -8,10 +8,12 @@ from experiments import cli, galleries, methods, plotting, telescope_plots
 from experiments.catalogue import EXPERIMENTS, NAMES
 from experiments.compilation_cache import use_compilation_cache
 from experiments.config import SAMPLERS, RunConfig
+from experiments.data.augmentation import AUGMENTATIONS
 from experiments.experiment import Options, present, read_record, run
 from experiments.explain import Choices, explain
 from experiments.grammar import Parameter, lookup
 from experiments.losses import LOSSES
+from experiments.models import MODELS
 from experiments.procedures import PROCEDURES
 from experiments.result import Result, load_result
 from experiments.results import align
@@ -81,10 +83,14 @@ def catalogue() -> str:
         losses.append([name, _values(loss.parameters), summary + two])
     others = [
         ["kind", "names"],
-        ["dataset", "digits, separable, overlapping, moons, mnist, cifar10, ..., tfds:NAME"],
+        [
+            "dataset",
+            "digits, separable, overlapping, moons, mnist, cifar10, isic2018/64, ..., tfds:NAME",
+        ],
         ["noise", "none, uniform:RATE, background:RATE[:CLASS], pairwise:RATE"],
-        ["imbalance", "none, long_tail:RATIO, step:RATIO, 4v9:SHARE"],
-        ["model", "linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5, ren2018_net"],
+        ["imbalance", "none, long_tail:RATIO, step:RATIO, halving, 4v9:SHARE"],
+        ["model", ", ".join(MODELS) + "; sizes may follow mlp and mlp_bn: mlp:64,64"],
+        ["augmentation", "none, " + ", ".join(AUGMENTATIONS) + "; joined by +"],
         ["procedure", ", ".join(PROCEDURES)],
         ["sampler", ", ".join(SAMPLERS)],
     ]

@@ -21,7 +21,8 @@ class RunConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
     """The data."""
     model: str = "mlp"
-    """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5 or ren2018_net."""
+    """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5, ren2018_net, small_cnn, resnet32, wrn28_2,
+    wrn28_10, densenet_bc or densenet161."""
     loss: str = "cross_entropy"
     """NAME[:VALUE...], e.g. focal:2; for two classes also logistic or exponential (see `list`)."""
     weighting: str = "uniform"

@@ -1,7 +1,7 @@
 r"""Convolutions as matrix products over blocks of pixels, for XLA's CPU backend.
 
 A convolution with a small kernel and few channels spends its time there on moving data, not on
-arithmetic; inside a loop or `vmap` it is many times slower still. Here a product with a larger
+arithmetic, above all inside a loop or `vmap`. Here a product with a larger
 matrix computes a whole block of th x tw outputs from the (th + kh - 1) x (tw + kw - 1) inputs that
 they see: some multiplications by zero, but far fewer copies than im2col makes (every input is
 copied about (1 + (kh - 1) / th)(1 + (kw - 1) / tw) times, not kh kw), and products of shapes that a
@@ -22,8 +22,7 @@ from jax import Array, lax
 Tile = tuple[int, int]
 
 TILES = [(height, width) for height in (1, 2) for width in (1, 2, 4, 5)]
-COPY = 136  # multiplications in the time of copying one number, on two cores with AVX-512
-
+COPY = 136  # multiplications in the time of copying one number, fitted on two cores
 
 Convolve = Callable[[Array, Array, int], Array]  # (images, kernel, padding) -> outputs
 
@@ -70,11 +69,12 @@ def convolve_blocks(
 
 
 class Convolution(nn.Module):
-    """A convolution of stride one with a bias; parameters as in `flax.linen.Conv`."""
+    """A convolution of stride one, with a bias or not; parameters as in `flax.linen.Conv`."""
 
     features: int
     kernel_size: tuple[int, int]
     padding: int
+    use_bias: bool = True
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
     bias_init: Callable[..., Array] = nn.initializers.zeros
     convolve: Convolve = convolve
@@ -83,8 +83,11 @@ class Convolution(nn.Module):
     def __call__(self, images: Array) -> Array:
         shape = (*self.kernel_size, images.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
+        outputs = self.convolve(images, kernel, self.padding)
+        if not self.use_bias:
+            return outputs
         bias = self.param("bias", self.bias_init, (self.features,))
-        return self.convolve(images, kernel, self.padding) + bias[None, None, None]
+        return outputs + bias[None, None, None]
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import difflib
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,50 +17,55 @@ from jax import Array
 
 from experiments import convolution
 from experiments.convolution import Convolution, Convolve
+from experiments.dense_networks import densenet161, densenet_bc
+from experiments.model_boundary import Model, check_images, model_from_module, to_float
+from experiments.pooling import max_pool
+from experiments.residual_networks import cifar_resnet, wide_resnet
+from experiments.small_cnn import small_cnn
 from weighting import ModelOutput
 
-
-class Model(NamedTuple):
-    """A network as two pure functions.
-
-    `model_state` holds what is neither parameter nor input: `{}`, or `{"batch_stats": ...}` with
-    batch norm. With `train` (a Python bool) batch norm uses the statistics of the batch and moves
-    the running ones; without, it uses the running ones and `model_state` returns unchanged. Inputs
-    are uint8, read as inputs / 255, or floats, read as they are. `key` is for dropout alone.
-    """
-
-    # (key, example_inputs [B, ...]) -> (params, model_state)
-    init: Callable[..., tuple[Any, dict]]
-    # (params, model_state, inputs [B, ...], *, train, key=None) -> (ModelOutput, model_state)
-    apply: Callable[..., tuple[ModelOutput, dict]]
-    name: str
-    num_outputs: int
-    has_convolutions: bool  # vmapped over runs they are slow on CPU: the driver avoids that
+__all__ = [
+    "Model",
+    "cifar_resnet",
+    "densenet161",
+    "densenet_bc",
+    "lenet5",
+    "linear",
+    "make_model",
+    "max_pool",
+    "mlp",
+    "ren2018_net",
+    "small_cnn",
+    "to_float",
+    "wide_resnet",
+]
 
 
 def make_model(name: str, num_outputs: int) -> Model:
-    """The network called `name`: `linear`, `mlp`, `mlp_bn`, `lenet5` or `ren2018_net`.
+    """The network called `name`.
 
-    Hidden sizes may follow the two MLPs: `mlp:128`, `mlp_bn:64,64`.
+    `linear`, `mlp` and `mlp_bn` read inputs of any shape, and hidden sizes may follow the two MLPs:
+    `mlp:128`, `mlp_bn:64,64`. The others read images: `lenet5`, `ren2018_net`, `small_cnn`,
+    `resnet32`, `wrn28_2`, `wrn28_10` (with dropout of rate 0.3), `densenet_bc`, `densenet161`.
     """
     base, colon, sizes = name.partition(":")
-    if base not in _FACTORIES:
-        close = difflib.get_close_matches(base, _FACTORIES, n=1)
+    if base not in MODELS:
+        close = difflib.get_close_matches(base, MODELS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown model {name!r}; known are {', '.join(_FACTORIES)}{hint}")
+        raise ValueError(f"unknown model {name!r}; known are {', '.join(MODELS)}{hint}")
     if not colon:
-        return _FACTORIES[base](num_outputs)
+        return MODELS[base](num_outputs)
     if base not in ("mlp", "mlp_bn"):
         raise ValueError(f"{base!r} has no hidden sizes to choose; got {name!r}")
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", sizes):
         raise ValueError(f"hidden sizes are written like '{base}:64,64'; got {name!r}")
-    return _FACTORIES[base](num_outputs, hidden=tuple(int(size) for size in sizes.split(",")))
+    return MODELS[base](num_outputs, hidden=tuple(int(size) for size in sizes.split(",")))
 
 
 def linear(num_outputs: int, *, bias: bool = False) -> Model:
     """A linear map of the flattened inputs; without bias it is homogeneous of order one."""
     module = _MLP(num_outputs, hidden=(), bias=bias, batch_norm=False)
-    return _model(module, "linear", has_convolutions=False)
+    return model_from_module(module, "linear", has_convolutions=False)
 
 
 def mlp(
@@ -80,7 +85,7 @@ def mlp(
     base = "mlp_bn" if batch_norm else "mlp"
     name = f"{base}:{','.join(map(str, hidden))}"
     module = _MLP(num_outputs, hidden=tuple(hidden), bias=bias, batch_norm=batch_norm)
-    return _model(module, name, has_convolutions=False)
+    return model_from_module(module, name, has_convolutions=False)
 
 
 def lenet5(num_outputs: int, *, convolve: Convolve = convolution.convolve) -> Model:
@@ -90,7 +95,7 @@ def lenet5(num_outputs: int, *, convolve: Convolve = convolution.convolve) -> Mo
     120, 84 and `num_outputs`. 28x28 images are padded by two zeros on each side. Kernels and biases
     start uniform within 1 / sqrt(fan_in), PyTorch's default.
     """
-    return _model(_LeNet5(num_outputs, convolve), "lenet5", has_convolutions=True)
+    return model_from_module(_LeNet5(num_outputs, convolve), "lenet5", has_convolutions=True)
 
 
 def ren2018_net(num_outputs: int = 1, *, convolve: Convolve = convolution.convolve) -> Model:
@@ -100,66 +105,24 @@ def ren2018_net(num_outputs: int = 1, *, convolve: Convolve = convolution.convol
     dense layers of 100 and `num_outputs`. Kernels start normal with standard deviation 0.1, cut
     (and not rescaled) at two standard deviations as in TensorFlow; biases start at zero.
     """
-    return _model(_Ren2018Net(num_outputs, convolve), "ren2018_net", has_convolutions=True)
+    return model_from_module(
+        _Ren2018Net(num_outputs, convolve), "ren2018_net", has_convolutions=True
+    )
 
 
-_FACTORIES: dict[str, Callable[..., Model]] = {
+MODELS: dict[str, Callable[..., Model]] = {
     "linear": linear,
     "mlp": mlp,
     "mlp_bn": functools.partial(mlp, batch_norm=True),
     "lenet5": lenet5,
     "ren2018_net": ren2018_net,
+    "small_cnn": small_cnn,
+    "resnet32": cifar_resnet,
+    "wrn28_2": functools.partial(wide_resnet, width=2),
+    "wrn28_10": functools.partial(wide_resnet, width=10, dropout_rate=0.3),
+    "densenet_bc": densenet_bc,
+    "densenet161": densenet161,
 }
-
-
-def to_float(inputs: Array) -> Array:
-    """Bytes become float32 in [0, 1]; floats pass unchanged."""
-    if inputs.dtype == jnp.uint8:
-        return inputs.astype(jnp.float32) / 255
-    if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise TypeError(f"model inputs are uint8 or floats; got {inputs.dtype}")
-    return inputs
-
-
-def max_pool(images: Array, window: int, padding: str) -> Array:
-    """Maxima over `window` x `window` patches of images [B, H, W, C], at stride 2.
-
-    The values of `flax.linen.max_pool`, as maxima of strided slices, rows first and then columns:
-    faster on CPU than `reduce_window`. Tied maxima share the gradient.
-    """
-    pads = jax.lax.padtype_to_pads(images.shape[1:3], (window, window), (2, 2), padding)
-    images = jnp.pad(images, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-    for axis in (1, 2):
-        stop = images.shape[axis] - window + 1
-        slices = [
-            jax.lax.slice_in_dim(images, start, stop + start, stride=2, axis=axis)
-            for start in range(window)
-        ]
-        images = functools.reduce(jnp.maximum, slices)
-    return images
-
-
-def _model(module: Any, name: str, *, has_convolutions: bool) -> Model:
-    """Puts a linen module, called as `module(inputs, train)`, behind the boundary."""
-    if module.num_outputs < 1:
-        raise ValueError(f"{name} needs `num_outputs` of at least 1; got {module.num_outputs}")
-
-    @jax.jit  # compiled, the unused forward pass falls away
-    def init(key, example_inputs):
-        variables = dict(module.init(key, to_float(example_inputs), train=False))
-        return variables.pop("params"), variables
-
-    def apply(params, model_state, inputs, *, train, key=None):
-        output, updates = module.apply(
-            {"params": params, **model_state},
-            to_float(inputs),
-            train=train,
-            mutable=list(model_state) if train else [],
-            rngs=None if key is None else {"dropout": key},
-        )
-        return output, {**model_state, **updates}
-
-    return Model(init, apply, name, module.num_outputs, has_convolutions)
 
 
 class _MLP(nn.Module):
@@ -185,7 +148,7 @@ class _LeNet5(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, train):
-        _check_images("lenet5", inputs, min_size=16)
+        check_images("lenet5", inputs, min_size=16)
         padding = 2 if inputs.shape[1:3] == (28, 28) else 0
         layer = functools.partial(Convolution, kernel_size=(5, 5), convolve=self.convolve)
         init = _pytorch_init(25 * inputs.shape[-1])
@@ -205,7 +168,7 @@ class _Ren2018Net(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, train):
-        _check_images("ren2018_net", inputs, min_size=1)
+        check_images("ren2018_net", inputs, min_size=1)
         kernel_init = nn.initializers.truncated_normal(0.1)
         x = inputs
         layer = functools.partial(
@@ -224,13 +187,6 @@ class _Ren2018Net(nn.Module):
 
 def _flatten(x: Array) -> Array:
     return x.reshape(x.shape[0], -1)
-
-
-def _check_images(name: str, inputs: Array, *, min_size: int) -> None:
-    if inputs.ndim != 4 or min(inputs.shape[1:3]) < min_size:
-        raise ValueError(
-            f"{name} reads images of shape [B, H, W, C] with H, W >= {min_size}; got {inputs.shape}"
-        )
 
 
 def _pytorch_init(fan_in: int) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def test_unknown_names_and_sizes_are_refused():
     with pytest.raises(ValueError, match=r"known are linear, mlp, .* mean 'lenet5'"):
         models.make_model("lenet", 10)
     with pytest.raises(ValueError, match="known are linear"):
-        models.make_model("resnet32", 10)
+        models.make_model("alexnet", 10)
     for name in ("mlp:", "mlp:0", "mlp:4,", "mlp:a", "mlp:-3"):
         with pytest.raises(ValueError, match="'mlp:64,64'"):
             models.make_model(name, 10)
