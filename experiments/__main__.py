@@ -1,4 +1,4 @@
-"""`python -m experiments`: list, run, report, train."""
+"""`python -m experiments`: list, run, report, explain, train."""
 
 from experiments.cli import main
 from experiments.host_memory import keep_large_blocks

@@ -14,7 +14,8 @@ from experiments.data import (
     two_class_imbalance,
     uniform_flip,
 )
-from experiments.data.specs import BackgroundNoise, LongTail, TwoClass
+from experiments.data.imbalance import halving
+from experiments.data.specs import BackgroundNoise, Halving, LongTail, TwoClass
 
 N, C = 10_000, 10
 TRUTH = np.random.default_rng(0).permutation(np.arange(N) % C)
@@ -163,6 +164,52 @@ def test_no_class_is_emptied(sampler):
     assert sampler(labels[:0], 4, 2, 0, keep_one=True).size == 0
 
 
+def test_halving_is_that_of_the_paper():
+    labels = np.repeat(np.arange(C), 6000)
+    counts = counts_of(halving(labels, C, 0), labels)
+    expected = [12, 23, 47, 94, 188, 375, 750, 1500, 3000, 6000]  # Santiago et al., section 4.1.1
+    assert np.sort(counts).tolist() == expected
+    assert counts.sum() == 11_989
+
+
+def test_halving_follows_its_seeds():
+    kept = halving(TRUTH, C, 0)
+    assert np.all(np.diff(kept) > 0)
+    np.testing.assert_array_equal(kept, halving(TRUTH, C, 0))
+    assert len({tuple(counts_of(halving(TRUTH, C, seed))) for seed in range(5)}) == 5
+    one, other = (halving(TRUTH, C, seed, order_seed=7) for seed in (0, 1))
+    np.testing.assert_array_equal(counts_of(one), counts_of(other))
+    assert not np.array_equal(one, other)
+    first = [np.argmax(counts_of(halving(TRUTH, C, 0, order_seed=seed))) for seed in range(200)]
+    assert chisquare(np.bincount(first, minlength=C)).pvalue > 1e-3
+
+
+def test_halving_starts_at_the_smallest_class_so_that_all_orders_keep_equally_many():
+    available = np.array([40, 20, 90, 33])
+    labels = np.repeat(np.arange(4), available)
+    for seed in range(10):
+        counts = counts_of(halving(labels, 4, seed), labels, 4)
+        assert np.sort(counts).tolist() == [2, 5, 10, 20]
+
+
+def test_halving_and_classes_that_are_small_or_absent():
+    labels = np.repeat(np.arange(4), 4)
+    with pytest.raises(ValueError, match="left with no example; 4 classes need larger ones"):
+        halving(labels, 4, 0)
+    counts = counts_of(halving(labels, 4, 0, keep_one=True), labels, 4)
+    assert np.sort(counts).tolist() == [1, 1, 2, 4]
+    with pytest.raises(ValueError, match="class 4 has no example to begin with"):
+        halving(np.repeat(np.arange(4), 9), 5, 0)
+    without = np.repeat([0, 1, 3], 8)  # class 2 takes no rank, and the others keep their order
+    for seed in range(10):
+        whole = counts_of(halving(np.repeat(np.arange(4), 16), 4, 0, order_seed=seed),
+                          np.repeat(np.arange(4), 16), 4)  # fmt: skip
+        counts = counts_of(halving(without, 4, 0, order_seed=seed, keep_one=True), without, 4)
+        assert np.sort(counts).tolist() == [0, 2, 4, 8]
+        np.testing.assert_array_equal(np.argsort(counts[[0, 1, 3]]), np.argsort(whole[[0, 1, 3]]))
+    assert halving(labels[:0], 4, 0, keep_one=True).size == 0
+
+
 @pytest.mark.parametrize("ratio", [0.5, np.nan, np.inf])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_ratios_are_checked(sampler, ratio):
@@ -224,6 +271,7 @@ def test_noise_specs(spec, direct):
     [
         ("long_tail:10", lambda: long_tail(TRUTH, C, 10, 3)),
         ("step:10", lambda: step_imbalance(TRUTH, C, 10, 3)),
+        ("halving", lambda: halving(TRUTH, C, 3)),
         ("none", lambda: np.arange(N)),
     ],
 )
@@ -235,6 +283,7 @@ def test_specs_are_readable_and_comparable():
     assert repr(parse_noise("background:0.4:3")) == "BackgroundNoise(rate=0.4, background=3)"
     assert parse_noise("background:0.4:3") == BackgroundNoise(0.4, 3)
     assert parse_imbalance("long_tail:10") == LongTail(10.0)
+    assert parse_imbalance("halving") == Halving()
     assert parse_imbalance("4v9:0.995") == TwoClass(4, 9, 0.995)
     assert parse_imbalance("3v8:0.9").relabel(np.array([8, 3, 0])).tolist() == [1, 0, -1]
 
@@ -248,6 +297,7 @@ def test_specs_are_readable_and_comparable():
         (parse_noise, "uniform:1.5", r"lie in \[0, 1\]"),
         (parse_noise, "background:0.4:2.5", "'2.5' in 'background:0.4:2.5' is not an integer"),
         (parse_imbalance, "tail:10", "unknown imbalance 'tail:10'; known: none, long_tail:RATIO"),
+        (parse_imbalance, "halving:2", "unknown imbalance 'halving:2'; .* halving, 4v9:SHARE"),
         (parse_imbalance, "long_tail:0.1", "ratio .* is >= 1, got 0.1"),
         (parse_imbalance, "4v4:0.9", "two different classes"),
         (parse_imbalance, "4v9:1", r"strictly in \(0, 1\)"),
