@@ -76,7 +76,7 @@ def parse_augmentation(spec: str) -> Augmentation:
     """
     if spec == "none":
         return Augmentation(lambda key, images: images, lambda images: images, spec)
-    kinds = [lookup(part.partition(":")[0], _KINDS, "augmentation") for part in spec.split("+")]
+    kinds = [lookup(part.partition(":")[0], AUGMENTATIONS, "augmentation") for part in spec.split("+")]
     steps = [_make(kind, part) for kind, part in zip(kinds, spec.split("+"), strict=True)]
     for i, kind in enumerate(kinds):
         if kind.reads_range and any(earlier.changes_range for earlier in kinds[:i]):
@@ -253,7 +253,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-_KINDS = {
+AUGMENTATIONS = {
     "crop": _Kind(_crop, "P", _positive),
     "random_crop": _Kind(_random_crop, "SIZE", _positive),
     "flip": _Kind(lambda: _flip((2,)), None),
