@@ -44,6 +44,8 @@ class Run:
     """How many runs (configurations times seeds) advance together at most; bounds memory."""
     only: tuple[str, ...] = ()
     """Train these arms alone, by name or pattern (low_*); by default all."""
+    pretrained: str | None = None
+    """File with torchvision's weights of DenseNet-161, for experiments that start from them."""
     resume: bool = False
     """Continue an interrupted run in the same folder, bit for bit."""
 

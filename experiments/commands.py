@@ -42,6 +42,7 @@ def execute(command: cli.Command) -> None:
                 command.devices,
                 command.at_once,
                 command.only,
+                command.pretrained,
             )
             print(f"\n{run(experiment, options)}\n\nEverything is in {folder}")
         case cli.Report(folder=None, results=results):

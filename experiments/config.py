@@ -23,6 +23,8 @@ class RunConfig:
     model: str = "mlp"
     """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5, ren2018_net, small_cnn, resnet32, wrn28_2,
     wrn28_10, densenet_bc or densenet161."""
+    pretrained: str | None = None
+    """File with torchvision's ImageNet weights to start from; for densenet161."""
     loss: str = "cross_entropy"
     """NAME[:VALUE...], e.g. focal:2; for two classes also logistic or exponential (see `list`)."""
     weighting: str = "uniform"
@@ -70,6 +72,11 @@ class RunConfig:
         make_model(self.model, 2)
         parse_schedule(self.schedule)
         parse_augmentation(self.augmentation)
+        if self.pretrained is not None and (self.model, self.procedure) != ("densenet161", "plain"):
+            raise ValueError(
+                "pretrained weights are for model densenet161 with procedure plain; "
+                f"got {self.model!r} with {self.procedure!r}"
+            )
         for name, choices in (("sampler", SAMPLERS), ("procedure", tuple(PROCEDURES))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")

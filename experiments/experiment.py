@@ -59,6 +59,7 @@ class Options(NamedTuple):
     devices: int = 1
     at_once: int | None = None
     only: tuple[str, ...] = ()  # arms, as patterns; by default all
+    pretrained: str | None = None  # weights of the networks that have published ones
 
 
 def run(experiment: Experiment, options: Options) -> str:
@@ -138,6 +139,8 @@ def _override(config: RunConfig, options: Options) -> RunConfig:
         config = replace(config, seeds=options.seeds)
     if options.data_dir is not None:
         config = replace(config, task=replace(config.task, data_dir=options.data_dir))
+    if options.pretrained is not None and config.model == "densenet161":
+        config = replace(config, pretrained=options.pretrained)
     return config
 
 

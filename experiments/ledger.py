@@ -231,7 +231,7 @@ def _made() -> dict[str, Any]:
 def _configurations(arms: Mapping[str, Sequence[RunConfig]]) -> dict[str, Any]:
     """The first configuration, and what differs from it in the others."""
     everything = {
-        f"{name} [{h}]" if len(configs) > 1 else name: asdict(config)
+        f"{name} [{h}]" if len(configs) > 1 else name: _without_place(config)
         for name, configs in arms.items()
         for h, config in enumerate(configs)
     }
@@ -243,6 +243,13 @@ def _configurations(arms: Mapping[str, Sequence[RunConfig]]) -> dict[str, Any]:
         "base": base,
         "arms": {name: _changes(base, config) for name, config in everything.items()},
     }
+
+
+def _without_place(config: RunConfig) -> dict[str, Any]:
+    """The configuration as JSON, but for where files lie."""
+    record = asdict(config)
+    del record["task"]["data_dir"], record["pretrained"]
+    return record
 
 
 def _changes(base: dict, config: dict) -> dict:

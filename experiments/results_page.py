@@ -20,8 +20,8 @@ PAPERS = {
     "networks by learning optimal sample weights. Pattern Recognition 2021",
     "xu2021": "Xu, Ye, Ruan: Understanding the role of importance weighting for deep learning. "
     "ICLR 2021",
-    "zhou2022": "Zhou, Wu, Zhu, Liang: Understanding difficulty-based sample weighting with a universal "
-    "difficulty measure. ECML PKDD 2022",
+    "zhou2022": "Zhou, Wu, Zhu, Liang: Understanding difficulty-based sample weighting with a "
+    "universal difficulty measure. ECML PKDD 2022",
 }
 _KEPT = (FILE, "summary.json", "table.txt")
 _KEPT_KINDS = (".png", ".csv")

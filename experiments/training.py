@@ -20,6 +20,7 @@ from experiments.data.augmentation import parse_augmentation
 from experiments.evaluation import AT_THE_END, MEASURES, make_evaluate
 from experiments.files import write_arrays, write_json_lines
 from experiments.models import Model, make_model
+from experiments.pretrained import start_from_pretrained
 from experiments.procedures import procedure_model
 from experiments.program import make_program, seed_data, stack_hyperparameters
 from experiments.references import find_references
@@ -205,6 +206,9 @@ class _Run:
         self.num_chunks = len(self.chunks)
         self.done, self.seconds, self.timed_steps = 0, 0.0, 0
         self.state = self.program.init(self.hyper, self.data)
+        if config.pretrained is not None:
+            path, seeds = config.pretrained, config.seed_numbers
+            self.state = start_from_pretrained(self.state, path, model, seeds)
         self.data = self.program.place(self.data)
         shape = (len(configs), len(tasks), self.num_chunks)
         names = [f"train_{m}" for m in TRAINING] + ["corruption_auc"]

@@ -13,9 +13,12 @@ from flax.errors import InvalidRngError
 from flax.traverse_util import flatten_dict
 
 from experiments import models
+from experiments.config import RunConfig
 from experiments.layers import conv as conv_layer
+from experiments.pretrained import start_from_pretrained
 from experiments.torch_files import read_state_dict
 from experiments.torchvision_weights import load_densenet, load_densenet161
+from weighting import TrainState
 
 TINY = {
     "resnet": lambda: models.cifar_resnet(3, depth=8),
@@ -401,6 +404,26 @@ ARRAYS = torchvision_densenet(2, (2, 1), 3)
 def load_tiny(path, *, keep_head=True, num_classes=3):
     model = models.densenet161(num_classes, growth=2, blocks=(2, 1))
     return load_densenet(path, model, KEY, keep_head=keep_head)
+
+
+def test_training_starts_from_the_file_in_every_run(tmp_path):
+    path = write_archive(tmp_path / "weights.pth", state_dict_pickle(ARRAYS), ARRAYS)
+    model = models.densenet161(2, growth=2, blocks=(2, 1))
+    shapes = jax.eval_shape(model.init, KEY, IMAGES)
+    params, model_state = jax.tree.map(lambda leaf: jnp.zeros((2, 3, *leaf.shape)), shapes)
+    before = TrainState(jnp.zeros((2, 3)), params, model_state, (), (), KEY)
+    state = start_from_pretrained(before, str(path), model, range(3))
+    loaded, loaded_state = load_tiny(path, keep_head=False, num_classes=2)
+    heads = state.params.pop("head")
+    del loaded["head"]
+    for own, expected in ((state.params, loaded), (state.model_state, loaded_state)):
+        for leaf, one in zip(*map(jax.tree.leaves, (own, expected)), strict=True):
+            np.testing.assert_array_equal(leaf, np.broadcast_to(one, (2, 3, *one.shape)))
+    kernels = heads["kernel"]
+    np.testing.assert_array_equal(kernels[0], kernels[1])  # a seed's configurations start alike
+    assert np.all(kernels[0, 0] != kernels[0, 1])
+    with pytest.raises(ValueError, match="are for model densenet161"):
+        RunConfig(model="lenet5", pretrained="weights.pth")
 
 
 def check_leaf(path, leaf):
