@@ -239,7 +239,7 @@ def _configurations(arms: Mapping[str, Sequence[RunConfig]]) -> dict[str, Any]:
         return {"seeds": None, "base": None, "arms": {}}
     base = next(iter(everything.values()))
     return {
-        "seeds": base["seeds"],
+        "seeds": len({seed for configs in arms.values() for seed in configs[0].seed_numbers}),
         "base": base,
         "arms": {name: _changes(base, config) for name, config in everything.items()},
     }

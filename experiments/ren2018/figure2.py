@@ -6,18 +6,24 @@ them, LeNet, SGD with learning rate 1e-3, batches of 100, 8,000 steps, 10 runs. 
 are replaced by all test images of the two digits. Nothing is tuned: every method shares them all.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments import plotting
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
 from experiments.files import write_json
-from experiments.result import is_finished, load_result
+from experiments.ledger import stored_statements
+from experiments.ren2018.claims import PAPER, Claim, ask, not_run
+from experiments.ren2018.sweep import draw
+from experiments.result import Result, is_finished, load_result
 from experiments.results import Row, format_table, rows_as_json
+from experiments.statements import statements_as_json, statements_table
 
 METHODS = {
     "lookahead": {"weighting": "lookahead"},
@@ -26,6 +32,15 @@ METHODS = {
     "random": {"weighting": "random"},
     "hard mining": {"weighting": "hard_mining"},
     "resample": {"sampler": "class_balanced"},
+}
+_BASELINE = "uniform (ERM)"
+_COLORS = {
+    "lookahead": "#009E73",
+    "uniform (ERM)": "#333333",
+    "proportion": "#E69F00",
+    "random": "#999999",
+    "hard mining": "#D55E00",
+    "resample": "#8C6D1F",
 }
 
 _PAPER = RunConfig(
@@ -65,40 +80,104 @@ def _folder(ratio: str, method: str) -> str:
     return f"{method.split(' (')[0].replace(' ', '_')}_{ratio.replace(':', 'to')}"
 
 
-def _present(folder: Path, preset: str) -> str:
-    ratios = [r for r in _SHARES if is_finished(folder / _folder(r, "lookahead"))]
-    tables, summary = [], {}
+def claims(ratios: Sequence[str]) -> list[Claim]:
+    """What the paper reads off the figure (Secs. 4.1 and 4.3), at some of the ratios."""
+    found = []
     for ratio in ratios:
+        needs = tuple(f"{method} at {ratio}" for method in METHODS)
+        text = f"at {ratio} lookahead has the lowest error of all methods"
+        found.append(Claim(text, "Fig. 2", needs, _is_lowest))
+        needs = (f"random at {ratio}", f"{_BASELINE} at {ratio}")
+        text = f"at {ratio} random is within five points of the baseline"
+        found.append(Claim(text, "Fig. 2, Sec. 4.3", needs, lambda a, b: np.abs(a - b) <= 5))
+    mild, hard = ratios[0], ratios[-1]
+    for method in METHODS if mild != hard else ():
+        needs = (f"{method} at {mild}", f"{method} at {hard}")
+        change = f"from {mild} to {hard} the error of {method}"
+        if method == "lookahead":
+            text = f"{change} rises by at most three points"
+            found.append(Claim(text, "Fig. 2", needs, lambda mild, hard: hard - mild <= 3))
+        else:
+            text = f"{change} rises by ten points or more"
+            found.append(Claim(text, "Fig. 2", needs, lambda mild, hard: hard - mild >= 10))
+    return found
+
+
+def _is_lowest(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    return np.all(own < np.stack(others), axis=0)
+
+
+def _present(folder: Path, preset: str) -> str:
+    tables, summary = [], {}
+    curves: dict[str, dict[float, np.ndarray]] = {}
+    for ratio, share in _SHARES.items():
         folders = {m: folder / _folder(ratio, m) for m in METHODS}
         runs = {m: (load_result(f), 0) for m, f in folders.items() if is_finished(f)}
-        rows = []
-        for method, (result, h) in runs.items():
-            config = result.configs[h]
-            errors = 100 * (1 - result.history["test_accuracy"][h, :, -1])
-            balanced = 100 * (1 - result.history["test_balanced_accuracy"][h, :, -1])
-            rows.append(
-                Row(
-                    method,
-                    tuple(map(float, errors)),
-                    f"{config.num_steps} steps, lr {config.learning_rate:g}",
-                    None,
-                    {"balanced error %": float(np.mean(balanced))},
-                )
-            )
+        if not runs:
+            continue
+        rows = [_row(method, result) for method, (result, _) in runs.items()]
         rows.sort(key=lambda row: row.mean)
+        for row in rows:
+            curves.setdefault(row.method, {})[share / (1 - share)] = np.array(row.values)
         tables.append(format_table(f"Test error, majority to minority {ratio}", "error %", rows))
         summary[ratio] = rows_as_json(rows)
         title = f"4 against 9 at {ratio}, ten clean images"
         name = ratio.replace(":", "to")
-        plotting.save(plotting.test_error_curves(runs, title=title), folder / f"curves_{name}.png")
+        plotting.save(
+            plotting.test_error_curves(runs, title=title), folder / f"figure2_curves_{name}.png"
+        )
         groups = {row.method: row.values for row in rows}
         plotting.save(
             plotting.error_bars(groups, title=title, label="test error (%)"),
-            folder / f"errors_{name}.png",
+            folder / f"figure2_errors_{name}.png",
         )
-    write_json(folder / "summary.json", {"preset": preset, "rows": summary})
-    return "\n\n".join(tables)
+    measures = {
+        f"{row['method']} at {ratio}": np.array(row["values"])
+        for ratio, rows in summary.items()
+        for row in rows
+    }
+    statements = ask(claims(list(_SHARES)), measures)
+    write_json(
+        folder / "summary.json",
+        {"preset": preset, "rows": summary, "statements": statements_as_json(statements)},
+    )
+    if not tables:
+        return "no method is finished yet"
+    plotting.save(_overview(curves), folder / "figure2_ratios.png")
+    return "\n\n".join([*tables, statements_table(statements)])
 
+
+def _row(method: str, result: Result) -> Row:
+    config = result.configs[0]
+    errors = 100 * (1 - result.history["test_accuracy"][0, :, -1])
+    balanced = 100 * (1 - result.history["test_balanced_accuracy"][0, :, -1])
+    return Row(
+        method,
+        tuple(map(float, errors)),
+        f"{config.num_steps} steps, lr {config.learning_rate:g}",
+        None,
+        {"balanced error %": float(np.mean(balanced))},
+    )
+
+
+def _overview(curves: Mapping[str, Mapping[float, np.ndarray]]) -> Figure:
+    """The paper's figure: error against imbalance ratio."""
+    labels = {share / (1 - share): ratio for ratio, share in _SHARES.items()}
+    return draw(
+        {method: curves[method] for method in METHODS if method in curves},
+        _COLORS,
+        title="4 against 9, ten clean images",
+        x="majority to minority",
+        y="test error (%)",
+        is_logarithmic=True,
+        tick_labels=labels,
+    )
+
+
+ITEMS = {"Figure 2": "test error on MNIST 4 against 9 under class imbalance, ten clean images"}
+_COMMAND = (
+    "hours on a CPU, or a GPU: python -m experiments run ren2018.figure2 --preset cpu, or paper"
+)
 
 EXPERIMENT = Experiment(
     name="ren2018.figure2",
@@ -110,4 +189,7 @@ EXPERIMENT = Experiment(
     },
     arms=_arms,
     present=_present,
+    items=ITEMS,
+    printed=not_run("Figure 2", {}, claims(list(_SHARES)), ITEMS, _COMMAND),
+    entries=stored_statements(PAPER, ITEMS),
 )

@@ -1,0 +1,194 @@
+"""Figure 3: weights that lookahead gives to validation images, which the network never saw.
+
+The network is OURS after half of the steps, before the learning rate drops, trained once more. The
+hyper-validation set (wrong labels as in training) is cut into batches; each is weighted by one
+lookahead to the clean set, without a step. Left: those batches. Right: batches of one true class
+each, in which 40 % of the labels are flipped to the background class anew.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.figure import Figure
+
+from experiments import plotting
+from experiments.config import RunConfig
+from experiments.data import Source, Task, make_task
+from experiments.files import write_arrays
+from experiments.program import make_program, seed_data, stack_hyperparameters
+from experiments.streams import shuffled
+from experiments.telescope import ZERO
+from experiments.training import build_model
+from weighting import losses
+from weighting.lookahead import lookahead_weights
+from weighting.metrics import corruption_auc
+
+RATE = 0.4
+
+
+class Weighed(NamedTuple):
+    """Weights of examples (mean one in each batch), and which labels were wrong."""
+
+    weights: np.ndarray  # [..., B]
+    is_flipped: np.ndarray  # [..., B]
+
+
+def weigh_validation(config: RunConfig, seed: int, source: Source) -> tuple[Weighed, Weighed]:
+    """Trains OURS for half of the steps; weights of mixed batches and of one-class batches.
+
+    Args:
+      config: of OURS under background flips.
+      seed: one of its seeds.
+      source: its data.
+    """
+    task = make_task(config.task, seed, source)
+    weigh = _half_trained(replace(config, seeds=1, first_seed=seed), task)
+    rng = np.random.default_rng(seed)
+    validation = task.validation
+    order = rng.permutation(len(validation.labels))
+    size = min(config.batch_size, len(order))
+    mixed = order[: len(order) // size * size].reshape(-1, size)
+    labels = validation.labels[mixed]
+    background = int(task.train.labels[task.train.is_corrupted][0])
+    left = Weighed(
+        np.asarray(weigh(validation.inputs[mixed], labels)), validation.is_corrupted[mixed]
+    )
+    classes = [c for c in range(task.num_classes) if c != background]
+    own = [order[validation.true_labels[order] == c] for c in classes]
+    size = min(config.batch_size, *map(len, own))
+    single = np.stack([members[:size] for members in own])
+    is_flipped = rng.random(single.shape) < RATE
+    given = np.where(is_flipped, background, validation.true_labels[single]).astype(np.int32)
+    return left, Weighed(np.asarray(weigh(validation.inputs[single], given)), is_flipped)
+
+
+def _half_trained(config: RunConfig, task: Task):
+    """(inputs [K, B, ...], labels [K, B]) -> weights [K, B], by the network of half the steps."""
+    model = build_model(config, task.num_classes)
+    program = make_program(config, model, task)
+    hyper, data = stack_hyperparameters([config]), seed_data([task], config.seed_numbers)
+    state = program.init(hyper, data)
+    seed, clean_size = config.first_seed, len(task.clean.labels)
+    stream = shuffled(len(task.train.labels), config.batch_size, seed)
+    clean_batch = min(config.clean_batch_size, clean_size)
+    clean_stream = shuffled(clean_size, clean_batch, seed + 1)
+    size = config.num_steps // config.num_evals
+    for first in range(0, config.num_steps // 2, size):
+        indices, clean = stream(first, size)[None], clean_stream(first, size)[None]
+        state, _, _ = program.advance(state, indices, clean, data, hyper)
+    params, model_state = jax.tree.map(lambda leaf: leaf[0, 0], program.network(state))
+
+    def losses_of(params, inputs: Array, labels: Array) -> Array:
+        output, _ = model.apply(params, model_state, inputs, train=True)
+        return losses.cross_entropy(output.logits, labels)
+
+    chosen = clean_stream(0, 1)[0]
+    clean = jnp.asarray(task.clean.inputs[chosen]), jnp.asarray(task.clean.labels[chosen])
+
+    @jax.jit
+    def weigh(inputs: Array, labels: Array) -> Array:
+        def one(batch: tuple[Array, Array]) -> Array:
+            return lookahead_weights(
+                lambda params: losses_of(params, *batch),
+                params,
+                lambda params: jnp.mean(losses_of(params, *clean)),
+            )
+
+        return jax.lax.map(one, (inputs, labels))
+
+    return weigh
+
+
+def measures_of(left: Weighed, right: Weighed) -> dict[str, float]:
+    """Shares of zero weights among flipped images, and the weight's AUC as a detector of flips."""
+
+    def auc(found: Weighed) -> float:
+        flat = jnp.asarray(found.weights.ravel()), jnp.asarray(found.is_flipped.ravel())
+        return float(corruption_auc(*flat))
+
+    return {
+        "zero weights of flipped, mixed batch": float(
+            np.mean(left.weights[left.is_flipped] <= ZERO)
+        ),
+        "zero weights of right, mixed batch": float(
+            np.mean(left.weights[~left.is_flipped] <= ZERO)
+        ),
+        "AUC, mixed batch": auc(left),
+        "AUC, one-class batch": auc(right),
+    }
+
+
+def histograms(left: Weighed, right: Weighed, *, title: str) -> Figure:
+    """Both panels: the share of right and of flipped images by weight, all trials pooled.
+
+    The first bar holds the weights that are exactly zero, the last one also all larger ones.
+    """
+    figure = Figure(figsize=(8.6, 3.9), layout="constrained")
+    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+    panels = figure.subplots(1, 2)
+    names = ("images of all classes", "one class and its flips to the background")
+    for panel, found, name in zip(panels, (left, right), names, strict=True):
+        weights, flipped = found.weights.ravel(), found.is_flipped.ravel()
+        top = max(float(np.quantile(weights, 0.99)), 1.0)
+        bins = np.concatenate([[-top / 24], np.linspace(ZERO, top, 25)])
+        inside = np.minimum(weights, top)
+        kinds = (
+            (~flipped, plotting.CLEAN, "right label"),
+            (flipped, plotting.CORRUPTED, "flipped"),
+        )
+        for is_kind, color, label in kinds:
+            share = np.histogram(inside[is_kind], bins)[0] * 100 / max(is_kind.sum(), 1)
+            panel.stairs(share, bins, color=color, alpha=0.35, fill=True)
+            panel.stairs(share, bins, color=color, lw=1.4, label=label)
+        panel.set(xlim=(bins[0], top), ylim=(0, None), xlabel="weight (first bar: zero)")
+        panel.set_title(name, fontsize=9.5)
+        plotting.clean_look(panel)
+    panels[0].set_ylabel("share of images (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def store(path: Path, found: list[tuple[Weighed, Weighed]]) -> None:
+    """Writes the weights of all trials, along a leading axis."""
+    sides = zip(*found, strict=True)
+    arrays = {
+        f"{side}_{field}": np.stack([getattr(weighed, field) for weighed in trials])
+        for side, trials in zip(("left", "right"), sides, strict=True)
+        for field in Weighed._fields
+    }
+    write_arrays(path, arrays)
+
+
+def stored(path: Path) -> list[tuple[Weighed, Weighed]]:
+    """Both sides of every trial."""
+    with np.load(path, allow_pickle=False) as file:
+        left, right = (
+            [
+                Weighed(*pair)
+                for pair in zip(*(file[f"{s}_{f}"] for f in Weighed._fields), strict=True)
+            ]
+            for s in ("left", "right")
+        )
+    return list(zip(left, right, strict=True))
+
+
+def show(folder: Path, dataset: str, label: str) -> dict[str, np.ndarray]:
+    """Draws what is stored for a data set; returns its measures [S], none if nothing is."""
+    path = folder / f"figure3_{dataset}.npz"
+    if not path.exists():
+        return {}
+    found = stored(path)
+    pooled = [
+        Weighed(*(np.stack(arrays) for arrays in zip(*side, strict=True)))
+        for side in zip(*found, strict=True)
+    ]
+    title = f"{label}: lookahead's weights of validation images, 40 % flipped to background"
+    plotting.save(histograms(*pooled, title=title), folder / f"figure3_{dataset}.png")
+    measures = [measures_of(*sides) for sides in found]
+    return {name: np.array([own[name] for own in measures]) for name in measures[0]}

@@ -1,0 +1,155 @@
+"""Accuracies under background flips against one number: of clean images, or the noise rate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments import plotting
+from experiments.config import RunConfig
+from experiments.experiment import Arms
+from experiments.files import write_atomically, write_csv, write_json
+from experiments.ledger import show
+from experiments.ren2018.claims import Claim, ask
+from experiments.ren2018.noise import LABELS, accuracies
+from experiments.result import is_finished, load_result
+from experiments.results import align
+from experiments.statements import statements_as_json, statements_table
+from experiments.telescope import finite_mean, standard_error
+
+# row or method -> value on the axis -> one number per seed
+Curves = Mapping[str, Mapping[float, np.ndarray]]
+
+COLORS = {
+    "BASELINE": "#333333",
+    "BASELINE +FT": "#E69F00",
+    "BASELINE +ES": "#56B4E9",
+    "BASELINE +ES +FT": "#D55E00",
+    "RANDOM": "#999999",
+    "OURS": "#009E73",
+}
+
+
+class Sweep(NamedTuple):
+    """A figure with methods as curves."""
+
+    item: str  # "Figure 4"
+    axis: str  # what is swept
+    values: Sequence[float]
+    dataset: str
+    methods: Sequence[str]
+    rows: Sequence[str]
+    configuration: Callable[[str, float], RunConfig]  # (method, value) -> with all seeds
+    is_logarithmic: bool = False
+
+    @property
+    def label(self) -> str:
+        """The data set's name."""
+        return LABELS[self.dataset]
+
+
+def at(row: str, value: float) -> str:
+    """The name of a measure: a row's accuracy at a value."""
+    return f"{row} at {value:g}"
+
+
+def arms_of(sweep: Sweep) -> Arms:
+    """VALUE/METHOD."""
+    return {
+        f"{value:g}/{name}": [sweep.configuration(name, value)]
+        for value in sweep.values
+        for name in sweep.methods
+    }
+
+
+def curves_of(sweep: Sweep, folder: Path) -> dict[str, dict[float, np.ndarray]]:
+    """Test accuracies [S] in percent of what is finished, by row and value."""
+    found: dict[str, dict[float, np.ndarray]] = {}
+    for value in sweep.values:
+        paths = {name: folder / f"{value:g}" / name for name in sweep.methods}
+        results = {name: load_result(path) for name, path in paths.items() if is_finished(path)}
+        for row, values in accuracies(results, sweep.rows).items():
+            found.setdefault(row, {})[value] = values
+    return {row: found[row] for row in sweep.rows if row in found}
+
+
+def present_sweep(
+    folder: Path, preset: str, sweep: Sweep, claims: Callable[[str], list[Claim]]
+) -> str:
+    """Writes the figure, the numbers and the statements of what is finished."""
+    curves = curves_of(sweep, folder)
+    measures = {at(row, v): x for row, own in curves.items() for v, x in own.items()}
+    statements = ask(claims(sweep.label), measures)
+    name = sweep.item.lower().replace(" ", "")
+    lines = [["dataset", "row", sweep.axis, "seed", "test_accuracy"]]
+    lines += [
+        [sweep.label, row, f"{value:g}", seed, f"{accuracy:.4f}"]
+        for row, own in curves.items()
+        for value, accuracies_ in own.items()
+        for seed, accuracy in enumerate(accuracies_)
+    ]
+    write_csv(folder / f"{name}.csv", lines)
+    stored = {measure: values.tolist() for measure, values in measures.items()}
+    summary = {"preset": preset, "measures": stored, "statements": statements_as_json(statements)}
+    write_json(folder / "summary.json", summary)
+    if not curves:
+        return "no method is finished yet"
+    title = f"{sweep.label}, labels flipped to one class"
+    figure = draw(
+        curves,
+        COLORS,
+        title=title,
+        x=sweep.axis,
+        y="test accuracy (%)",
+        is_logarithmic=sweep.is_logarithmic,
+    )
+    plotting.save(figure, folder / f"{name}.png")
+    text = f"{_table(sweep, curves)}\n\n{statements_table(statements)}"
+    write_atomically(folder / "table.txt", lambda file: file.write((text + "\n").encode()))
+    return text
+
+
+def _table(sweep: Sweep, curves: Curves) -> str:
+    seeds = {len(values) for own in curves.values() for values in own.values()}
+    header = ["row", *(f"{value:g}" for value in sweep.values), ""]
+    body = [
+        [row, *(show(own[value], 1) if value in own else "" for value in sweep.values), ""]
+        for row, own in curves.items()
+    ]
+    count = ", ".join(map(str, sorted(seeds)))
+    title = f"{sweep.item}: {sweep.label}, test accuracy (%) against {sweep.axis}; {count} seeds"
+    return f"{title}\n{align([header, *body])}"
+
+
+def draw(
+    curves: Curves,
+    colors: Mapping[str, str],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    is_logarithmic: bool = False,
+    tick_labels: Mapping[float, str] | None = None,
+) -> Figure:
+    """Means over the seeds with one standard error, a line per method, ticks at the values."""
+    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for row, own in curves.items():
+        places = sorted(own)
+        means = [float(finite_mean(np.asarray(own[p]), 0)) for p in places]
+        errors = [float(np.nan_to_num(standard_error(np.asarray(own[p]), 0))) for p in places]
+        style = {"color": colors[row], "marker": "o", "ms": 4, "lw": 1.6, "capsize": 2.5}
+        axes.errorbar(places, means, yerr=errors, label=row, **style)
+    ticks = sorted({value for own in curves.values() for value in own})
+    if is_logarithmic:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(ticks, labels=[(tick_labels or {}).get(t, f"{t:g}") for t in ticks])
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, loc="left", fontweight="bold")
+    plotting.clean_look(axes)
+    note = "mean ± standard error"
+    figure.legend(loc="outside right upper", frameon=False, title=note, alignment="left")
+    return figure
