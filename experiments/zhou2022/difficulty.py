@@ -26,6 +26,7 @@ from experiments.experiment import Experiment, Options
 from experiments.files import write_arrays
 from experiments.ledger import stored_statements
 from experiments.models import make_model
+from experiments.zhou2022.class_order import equalized, renamed
 from experiments.zhou2022.difficulty_report import ITEMS, PRINTED, present
 from experiments.zhou2022.networks import Training, logits_and_features, train
 from weighting import ensemble_difficulty
@@ -64,12 +65,7 @@ def task_of(setting: str, config: TaskConfig, seed: int, source: Source) -> Task
     """A seed's data; under imbalance class 0 is the largest, and classes are renamed at random."""
     config = replace(config, **SETTINGS[setting])
     if setting == "imbalance":
-        names = np.random.default_rng(seed).permutation(source.train.num_classes)
-        labels = names[source.train.labels].astype(source.train.labels.dtype)
-        source = source._replace(train=source.train._replace(labels=labels))
-        if source.test is not None:
-            own = names[source.test.labels].astype(source.test.labels.dtype)
-            source = source._replace(test=source.test._replace(labels=own))
+        return make_task(config, seed, renamed(equalized(source), seed))
     return make_task(config, seed, source)
 
 
@@ -129,7 +125,7 @@ def _compute(options: Options) -> None:
     source = load(plan.task.dataset, data_dir=options.data_dir)
     jobs = [(s, seed) for seed in range(options.seeds or plan.seeds) for s in SETTINGS]
     for setting, seed in tqdm(jobs, desc="difficulty", unit="set"):
-        path = options.folder / setting / f"seed{seed}.npz"
+        path = options.folder / f"{setting}_seed{seed}.npz"
         if path.exists():
             continue
         task = task_of(setting, plan.task, seed, source)
@@ -153,7 +149,7 @@ def _compute(options: Options) -> None:
 
 
 def _part(path: Path, repeat: int) -> Path:
-    return path.with_name(f"{path.stem}_repeat{repeat}.npz")
+    return path.with_name(f"{path.stem}_repeat{repeat}.part.npz")
 
 
 EXPERIMENT = Experiment(

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.plotting import CLEAN, CORRUPTED, clean_look
 
@@ -47,6 +49,7 @@ def _noise_panel(axes: Axes, seeds: Sequence[Found]) -> None:
         axes.stairs(shares, bins, color=color, alpha=0.25, fill=True)
         axes.stairs(shares, bins, color=color, lw=1.5, label=label)
     axes.set_xscale("log")
+    _plain_ticks(axes.xaxis)
     axes.set(xlabel="generalization error", ylabel="share of its kind (%)")
     axes.set_title("a  10 % of the labels wrong", loc="left", fontsize=10)
     clean_look(axes)
@@ -70,12 +73,22 @@ def _category_panel(axes: Axes, seeds: Sequence[Found]) -> None:
     means = [group.mean() for group in groups]
     axes.plot(range(1, count + 1), means, "D", color=CORRUPTED, ms=4, label="mean")
     axes.set_yscale("log")
+    _plain_ticks(axes.yaxis)
     axes.set_xticks(range(1, count + 1), labels=[str(n) for n in sizes])
     axes.set(xlabel="images of the category, largest to smallest", ylabel="generalization error")
     axes.set_title("b  classes 10 : 1 (boxes: quartiles, 5 % to 95 %)", loc="left", fontsize=10)
     clean_look(axes)
     axes.tick_params(axis="x", labelsize=8)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Labels a logarithmic axis with plain numbers, few enough not to overlap."""
+    low, high = axis.get_view_interval()
+    wide = np.log10(high / low) > 2.5
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def figure_2(drawn: Mapping[str, tuple[Mapping[str, np.ndarray], Found]]) -> Figure:

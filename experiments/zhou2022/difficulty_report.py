@@ -64,7 +64,8 @@ def groups_of(setting: str, found: Found) -> dict[str, np.ndarray]:
 
 def share_agreeing(margin: np.ndarray, error: np.ndarray) -> float:
     """Share of the pairs in which the larger margin has the smaller error, ties counting half."""
-    return float((1 - scipy.stats.kendalltau(margin, error).statistic) / 2)
+    tau = float(np.asarray(scipy.stats.kendalltau(margin, error))[0])
+    return (1 - tau) / 2
 
 
 def large_error_shares(found: Found, num_classes: int) -> np.ndarray:
@@ -159,8 +160,10 @@ def load_seeds(folder: Path) -> dict[str, list[dict[str, np.ndarray]]]:
     """The finished seeds by setting, in order; a setting without any is left out."""
     found = {}
     for setting in ("clean", "noise", "imbalance"):
-        paths = [p for p in (folder / setting).glob("seed*.npz") if p.stem[4:].isdigit()]
-        for path in sorted(paths, key=lambda p: int(p.stem[4:])):
+        paths = [
+            p for p in folder.glob(f"{setting}_seed*.npz") if p.stem.split("seed")[1].isdigit()
+        ]
+        for path in sorted(paths, key=lambda p: int(p.stem.split("seed")[1])):
             with np.load(path) as stored:
                 found.setdefault(setting, []).append({k: stored[k] for k in stored.files})
     return found

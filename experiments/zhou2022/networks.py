@@ -98,10 +98,10 @@ def train(
     return (state.params, state.model_state), logs
 
 
-def logits_and_features(model: Model, network: PyTree, inputs: Array) -> tuple[Array, Array]:
+def logits_and_features(model: Model, network: PyTree, inputs: Array) -> tuple[Array, Any]:
     """Logits [N, C] and head inputs [N, D] of one network, `CHUNK` images at a time."""
 
-    def at(chunk: Array) -> tuple[Array, Array]:
+    def at(chunk: Array) -> tuple[Array, Any]:
         output = model.apply(*network, chunk, train=False)[0]
         return output.logits, output.features
 
