@@ -1,0 +1,206 @@
+"""Figure 1: the weights that LOW gives one batch of digits.
+
+The paper's diagram shows 20 digits, ten of weight 0.366 to 0.388 and ten of 1.301 to 1.822, whose
+mean is one: a batch of 20. The state of its network and its lambda are not printed. Here LeNet-5
+trains on other batches, and at several steps one batch of 20 is weighted at lambda 0.1, which the
+released code defaults to, by per-example gradients and by those of the batch mean (its scale). The
+step to show is the one whose ten lowest weights come closest to the printed ones on average.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from experiments.data import load
+from experiments.experiment import Experiment, Options
+from experiments.files import write_arrays, write_csv, write_json
+from experiments.ledger import NOT_RUN, Entry, of_statements, stored_statements
+from experiments.models import Model, make_model
+from experiments.plotting import save
+from experiments.santiago2021.claims import PAPER
+from experiments.santiago2021.gallery import lightest_and_heaviest
+from experiments.statements import Statement, statements_as_json, statements_table
+from weighting.gradient_norms import logit_gradient_norms
+from weighting.losses import cross_entropy
+from weighting.low import low_weights
+from weighting.train_step import ModelOutput
+
+PRINTED_LOW = (0.384, 0.378, 0.380, 0.366, 0.388, 0.373, 0.385, 0.386, 0.379, 0.373)
+PRINTED_HIGH = (1.301, 1.603, 1.548, 1.740, 1.730, 1.774, 1.330, 1.605, 1.757, 1.822)
+ITEMS = {"Figure 1": "a batch of 20 digits with its weights"}
+LAMBDA = 0.1
+_TOLERANCE = 0.05  # of the mean of the lowest weights
+_BATCH, _SHOWN = 256, 20
+
+
+class Size(NamedTuple):
+    """How much a preset runs."""
+
+    dataset: str
+    model: str
+    seeds: int
+    steps: tuple[int, ...]  # at which the batch is weighted
+    learning_rate: float
+
+
+_STEPS = (0, 10, 20, 30, 40, 60, 80, 100, 150, 200, 300)
+SIZES = {
+    "smoke": Size("digits", "mlp:32", 2, (0, 5, 20, 60), 0.05),
+    "cpu": Size("mnist", "lenet5", 5, _STEPS, 0.01),
+    "paper": Size("mnist", "lenet5", 5, tuple(10 * step for step in _STEPS), 0.001),
+}
+
+
+def batch_weights(logits: Array, labels: Array, *, batch_mean: bool) -> Array:
+    """LOW's weights [B] at lambda 0.1; `batch_mean` divides the squared gradients by B^2."""
+    squared = logit_gradient_norms(cross_entropy, logits, labels)
+    return low_weights(squared / len(labels) ** 2 if batch_mean else squared, LAMBDA)
+
+
+def _logits(model: Model, params: Any, state: Any, inputs: Array, *, train: bool) -> Array:
+    output, _ = model.apply(params, state, inputs, train=train)
+    return output.logits if isinstance(output, ModelOutput) else output
+
+
+def _one_seed(size: Size, inputs: np.ndarray, labels: np.ndarray, seed: int) -> dict:
+    """Images and labels of the batch, and its weights [T, 20] at both scales."""
+    model = make_model(size.model, 10)
+    rng = np.random.default_rng(seed)
+    shown, *_ = np.split(rng.permutation(len(labels)), [_SHOWN])
+    rest = np.setdiff1d(np.arange(len(labels)), shown)
+    params, state = model.init(jax.random.key(seed), jnp.asarray(inputs[:1]))
+    optimizer = optax.sgd(size.learning_rate, momentum=0.9, nesterov=True)
+
+    @jax.jit
+    def step(params, momentum, images, targets):
+        def risk(params):
+            return jnp.mean(
+                cross_entropy(_logits(model, params, state, images, train=True), targets)
+            )
+
+        updates, momentum = optimizer.update(jax.grad(risk)(params), momentum, params)
+        return optax.apply_updates(params, updates), momentum
+
+    @jax.jit
+    def weigh(params, images, targets):
+        logits = _logits(model, params, state, images, train=False)
+        return [batch_weights(logits, targets, batch_mean=flag) for flag in (False, True)]
+
+    momentum, done, found = optimizer.init(params), 0, []
+    for until in size.steps:
+        for _ in range(until - done):
+            batch = rng.choice(rest, _BATCH, replace=False)
+            params, momentum = step(params, momentum, inputs[batch], labels[batch])
+        done = until
+        found.append(weigh(params, inputs[shown], labels[shown]))
+    example, mean = (np.stack(weights) for weights in zip(*found, strict=True))
+    return {"images": inputs[shown], "labels": labels[shown], "example": example, "mean": mean}
+
+
+def _compute(options: Options) -> None:
+    path = options.folder / "batches.npz"
+    if path.exists():
+        return
+    size = SIZES[options.preset]
+    train = load(size.dataset, data_dir=options.data_dir).train
+    seeds = range(size.seeds if options.seeds is None else options.seeds)
+    runs = [_one_seed(size, train.inputs, train.labels, seed) for seed in seeds]
+    arrays = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+    write_arrays(path, {**arrays, "steps": np.array(size.steps)})
+
+
+def closest_step(weights: np.ndarray) -> int:
+    """Of weights [T, 20], the step whose ten lowest come closest to the printed on average."""
+    lowest = np.sort(weights, axis=1)[:, :10].mean(axis=1)
+    return int(np.argmin(np.abs(lowest - np.mean(PRINTED_LOW))))
+
+
+def statements_of(example: np.ndarray, mean: np.ndarray) -> list[Statement]:
+    """Whether the printed weights occur; weights [S, T, 20] at the two scales."""
+    shown = np.stack([np.sort(w[closest_step(w)]) for w in example])  # [S, 20]
+    low, high = shown[:, :10], shown[:, 10:]
+    lowest, highest = min(PRINTED_HIGH), max(PRINTED_HIGH)
+    place = "santiago2021, Fig. 1"
+    return [
+        Statement(
+            f"at lambda {LAMBDA:g}, at some step, the ten lowest weights average the printed "
+            f"{np.mean(PRINTED_LOW):.3f} within {_TOLERANCE:g}",
+            np.abs(low.mean(axis=1) - np.mean(PRINTED_LOW)) <= _TOLERANCE,
+            place,
+        ),
+        Statement(
+            "the ten lowest are nearly equal there (printed: 0.37 to 0.39): within 0.1",
+            np.ptp(low, axis=1) <= 0.1,
+            place,
+        ),
+        Statement(
+            f"the ten highest lie there within {lowest:g} and {highest:g}, as printed, up to 0.2",
+            np.all((high >= lowest - 0.2) & (high <= highest + 0.2), axis=1),
+            place,
+        ),
+        Statement(
+            f"gradients of the batch mean, lambda {LAMBDA:g}: all weights exceed 0.9 at every step",
+            mean.min(axis=(1, 2)) > 0.9,
+            "control, the released code's scale",
+        ),
+    ]
+
+
+def _present(folder: Path, preset: str) -> str:
+    with np.load(folder / "batches.npz") as stored:
+        found = {name: stored[name] for name in stored.files}
+    example, mean, steps = found["example"], found["mean"], found["steps"]
+    step = closest_step(example[0])
+    for name, weights in (("", example), ("_batch_mean", mean)):
+        scale = "gradients of the batch mean" if name else "per-example gradients"
+        title = f"λ = {LAMBDA:g}, {scale},\na batch of {_SHOWN} after {steps[step]} steps"
+        labels = [str(label) for label in found["labels"][0]]
+        picture = lightest_and_heaviest(
+            found["images"][0], labels, weights[0, step], title=title, rows=5, columns=2
+        )
+        save(picture, folder / f"figure1{name}.png")
+    rows: list[tuple] = [("seed", "step", "scale", "rank", "weight")]
+    for scale, weights in (("example", example), ("batch_mean", mean)):
+        for s, t in np.ndindex(weights.shape[:2]):
+            ranked = enumerate(np.sort(weights[s, t]))
+            rows += [(s, int(steps[t]), scale, rank, f"{weight:.4f}") for rank, weight in ranked]
+    write_csv(folder / "weights.csv", rows)
+    statements = statements_of(example, mean)
+    write_json(
+        folder / "summary.json", {"preset": preset, "statements": statements_as_json(statements)}
+    )
+    return statements_table(statements)
+
+
+def _printed() -> tuple[Entry, ...]:
+    unasked = statements_as_json(statements_of(*2 * [np.ones((1, 1, _SHOWN))]))
+    cause = "seconds of computing: python -m experiments run santiago2021.figure1"
+    return tuple(
+        entry._replace(ours="", seeds=0, verdict=NOT_RUN, cause=cause)
+        for entry in of_statements(unasked, PAPER, ITEMS)
+    )
+
+
+EXPERIMENT = Experiment(
+    name="santiago2021.figure1",
+    summary="the weights that LOW gives one batch of digits",
+    presets={
+        "smoke": "scikit-learn digits, a small network, 2 seeds; some seconds",
+        "cpu": "MNIST, LeNet-5, up to 300 steps at rate 0.01, 5 seeds; a minute",
+        "paper": "MNIST, LeNet-5, up to 3,000 steps at rate 0.001, 5 seeds; a GPU, a minute",
+    },
+    compute=_compute,
+    present=_present,
+    items=ITEMS,
+    printed=_printed(),
+    entries=stored_statements(PAPER, ITEMS),
+    causes={
+        "the ten": "perhaps: the diagram's digits were chosen, ten easy and ten hard ones; ours "
+        "are a random batch"
+    },
+)

@@ -1,0 +1,223 @@
+"""Tables 3 and 4, Figures 9 to 13: skin lesions of ISIC 2017 and ISIC 2018.
+
+The paper (Secs. 4.1.2, 4.2, 5.2): DenseNet-161 pre-trained on ImageNet, 150 epochs, batches of 32,
+rate 1e-4 divided by ten after 75 and 112 epochs, colour normalization, both flips, crops of 224 out
+of 300. Three losses, with LOW on top and without: cross-entropy (CE), CE weighted by the inverse
+frequency of the class (bCE), focal loss (FL). LOW takes the gradients of the loss that is trained,
+class weights included. FL's exponent is not printed: without LOW it has four values, under LOW it
+is 2; lambda is 1, 0.5, 0.1 or 0.01. Settings are chosen by balanced accuracy on held-out images.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from experiments.config import RunConfig
+from experiments.data import TaskConfig
+from experiments.experiment import Arms, Experiment
+from experiments.galleries import class_gallery
+from experiments.ledger import Entry, of_statements, of_table
+from experiments.losses import LOSSES
+from experiments.plotting import save
+from experiments.result import Result
+from experiments.results import Row, describe_choice
+from experiments.santiago2021 import gallery, pictures
+from experiments.santiago2021.claims import GPU, PAPER, Found, best, printed_of, statements_of
+from experiments.santiago2021.methods import GAMMAS, PAPER_LAMBDAS
+from experiments.santiago2021.printed import METRICS, SKIN, skin_column
+from experiments.santiago2021.report import conclude, finished, images_of, write_errors
+from experiments.santiago2021.skin_claims import CLASSES, LABELS, MEASURE, claims_of
+
+_TITLES = {"isic2017": "ISIC 2017", "isic2018": "ISIC 2018"}
+_TABLES = {"isic2017": "Table 3", "isic2018": "Table 4"}
+ITEMS = {
+    "isic2017": {
+        "Table 3": "ISIC 2017: three losses with LOW and without",
+        "Figure 9": "ISIC 2017 and 2018: training error, three losses with LOW and without",
+        "Figure 10": "ISIC 2017: images of lowest and of highest mean weight",
+        "Figure 11": "ISIC 2017: lowest and highest mean weights within every class",
+        "Figure 12": "ISIC 2017: mean weight of every class along training",
+    },
+    "isic2018": {
+        "Table 4": "ISIC 2018: three losses with LOW and without",
+        "Figure 9": "ISIC 2017 and 2018: training error, three losses with LOW and without",
+        "Figure 10": "ISIC 2018: images of lowest and of highest mean weight",
+        "Figure 11": "ISIC 2018: lowest and highest mean weights within every class",
+        "Figure 13": "ISIC 2018: mean weight of every class along training",
+    },
+}
+_NUM_TRAIN = {"isic2017": 2000 - 200, "isic2018": 10_015 - 2003 - 400}
+_BALANCED = "balanced_cross_entropy"  # CE times class weights of mean one: LOW sees its gradient
+_LOSSES = {"ce": "cross_entropy", "bce": _BALANCED, "fl": "focal:2"}
+
+
+def _paper(data: str) -> RunConfig:
+    epoch = _NUM_TRAIN[data] // 32
+    if data == "isic2017":
+        task = TaskConfig("isic2017/300", num_clean=0, num_validation=200)
+    else:
+        task = TaskConfig("isic2018/300", num_clean=0, num_validation=400, test_share=0.2)
+        task = replace(task, split_per_seed=True)
+    return RunConfig(
+        task=task,
+        model="densenet161",
+        augmentation="grey_world+flip_both+random_crop:224",
+        learning_rate=1e-4,
+        schedule=f"drops:{75 * epoch},{112 * epoch}:0.1",
+        nesterov=True,
+        batch_size=32,
+        num_steps=150 * epoch,
+        num_evals=150,
+        seeds=5,
+    )
+
+
+def _base(data: str, preset: str) -> RunConfig:
+    if preset == "paper":
+        return _paper(data)
+    if preset == "cpu":
+        task = TaskConfig("isic2018/64", num_clean=0, num_validation=400, test_share=0.2)
+        task = replace(task, split_per_seed=True, num_train=3000)
+        config = RunConfig(task=task, model="small_cnn", learning_rate=0.02, nesterov=True)
+        epoch = 3000 // 32
+        config = replace(config, augmentation="flip_both+random_crop:56", batch_size=32)
+        return replace(config, num_steps=15 * epoch, num_evals=15, seeds=3)
+    task = TaskConfig("digits", imbalance="long_tail:20", num_clean=0, num_validation=300)
+    config = RunConfig(task=task, model="mlp:32", learning_rate=0.05, nesterov=True)
+    return replace(config, batch_size=32, num_steps=6 * 10, num_evals=6, seeds=2)
+
+
+def _arms(data: str, preset: str) -> Arms:
+    """CE, bCE, FL, and each with LOW on top, in the order of the table."""
+    if data == "isic2017" and preset == "cpu":
+        return {}  # the surrogate has the classes of ISIC 2018
+    base = _base(data, preset)
+    lambdas = (0.1,) if preset == "smoke" else PAPER_LAMBDAS
+    arms = {
+        "ce": [base],
+        "bce": [replace(base, weighting="proportion")],
+        "fl": [replace(base, loss=f"focal:{gamma:g}") for gamma in GAMMAS],
+    }
+    for name, loss in _LOSSES.items():
+        if loss != _BALANCED or _BALANCED in LOSSES:
+            arms[f"low_{name}"] = [
+                replace(base, loss=loss, weighting=f"low:{value:g}") for value in lambdas
+            ]
+    return arms
+
+
+def _end(result: Result, metric: str) -> np.ndarray:
+    """100 times a measure of the test set at the end [S], at the chosen setting."""
+    h = best(result, MEASURE)
+    return 100 * result.history[f"test_{metric}"][h, :, -1].astype(float)
+
+
+def _names(result: Result, data: str) -> tuple[str, ...]:
+    count = result.history["class_weights"].shape[-1]
+    names = CLASSES[data]
+    return names if len(names) == count else tuple(map(str, range(count)))
+
+
+def _draw(data: str, folder: Path, found: Found) -> None:
+    runs = {LABELS[arm]: (result, best(result, MEASURE)) for arm, result in found.items()}
+    config = next(iter(found.values())).configs[0]
+    name = config.task.dataset
+    title = f"Training on {name}; settings chosen on validation data"
+    save(pictures.training_curves(runs, title=title), folder / f"figure9_{data}.png")
+    if "low_ce" not in found:
+        return
+    low = found["low_ce"]
+    h = best(low, MEASURE)
+    value, names = low.configs[h].scheme.values[0], _names(low, data)
+    number = 12 if data == "isic2017" else 13
+    title = f"Mean weights of the classes of {name}"
+    panel = {f"LOW + CE, λ = {value:g}": (low, h)}
+    path = folder / f"figure{number}_classes.png"
+    save(pictures.weights_of_classes(panel, names, title=title), path)
+    images = images_of(low)
+    if images is not None:
+        title = f"{name}, LOW + CE with λ = {value:g}: mean weights over all epochs (first seed)"
+        picture = gallery.run_gallery(low, h, 0, images, names=names, title=title)
+        save(picture, folder / "figure10_images.png")
+        picture = class_gallery(low, h, 0, images, names=names, title=title)
+        save(picture, folder / "figure11_images.png")
+
+
+def _present(data: str, folder: Path, preset: str) -> str:
+    found = finished(folder, _arms(data, preset))
+    write_errors(folder, found, MEASURE)
+    if found:
+        _draw(data, folder, found)
+    rows = [
+        Row(
+            LABELS[arm],
+            tuple(map(float, _end(result, "balanced_accuracy"))),
+            describe_choice(result.configs[best(result, MEASURE)]),
+            None,
+            {short: float(_end(result, metric).mean()) for metric, short in METRICS.items()},
+        )
+        for arm, result in found.items()
+    ]
+    statements = statements_of(claims_of(data), found)
+    title = "Test set at the end; settings chosen on validation data"
+    return conclude(folder, preset, title, "BAcc %", rows, statements)
+
+
+def _table(data: str, found: Found, *, same_setting: bool, missing: str) -> list[Entry]:
+    if found and "ce" not in found:
+        return []  # nothing to compare with
+    return [
+        entry
+        for metric, short in METRICS.items()
+        for entry in of_table(
+            _TABLES[data],
+            skin_column(data, metric),
+            {LABELS[arm]: _end(result, metric) for arm, result in found.items()},
+            reference="CE",
+            same_setting=same_setting,
+            quantity=f"{_TITLES[data]}, {short} %",
+            missing=missing,
+        )
+    ]
+
+
+def _entries(data: str, folder: Path, preset: str) -> list[Entry]:
+    found = finished(folder, _arms(data, preset))
+    table = _table(data, found, same_setting=preset == "paper", missing="")
+    stored = json.loads((folder / "summary.json").read_text())["statements"]
+    return [e for e in table if e.ours] + of_statements(stored, PAPER, ITEMS[data])
+
+
+def _experiment(data: str) -> Experiment:
+    name = f"santiago2021.{_TABLES[data].lower().replace(' ', '')}"
+    cause = f"the prepared images and {GPU.format(name=name)}"
+    small = (
+        "nothing: there is no surrogate of ISIC 2017 (santiago2021.table4 has one of ISIC 2018)"
+        if data == "isic2017"
+        else "ISIC 2018 at 64 x 64, 3,000 training images, a small network from scratch, 15 epochs "
+        "at a constant rate 0.02, crops of 56, 3 seeds; about two hours"
+    )
+    return Experiment(
+        name=name,
+        summary=f"LOW with three losses on {_TITLES[data]}",
+        presets={
+            "smoke": "scikit-learn digits, a long tail 20 : 1, a small network, 2 seeds; some "
+            "seconds",
+            "cpu": small,
+            "paper": f"{_TITLES[data]}, DenseNet-161 from ImageNet's weights, 150 epochs, 5 seeds; "
+            "a GPU, days",
+        },
+        arms=lambda preset: _arms(data, preset),
+        present=lambda folder, preset: _present(data, folder, preset),
+        items=ITEMS[data],
+        printed=(
+            *_table(data, {}, same_setting=True, missing=cause),
+            *printed_of(claims_of(data), ITEMS[data], cause),
+        ),
+        entries=lambda folder, preset: _entries(data, folder, preset),
+    )
+
+
+EXPERIMENTS = tuple(_experiment(data) for data in SKIN)
