@@ -83,6 +83,7 @@ LOSSES: dict[str, Loss] = {
         (Parameter("alpha", 0.5), Parameter("temperature", 2.0)),
         references=("logits",),
     ),
+    "balanced_cross_entropy": Loss(_with_counts(losses.balanced_cross_entropy)),
     "logit_adjusted": Loss(_with_counts(losses.logit_adjusted, "tau"), (Parameter("tau", 1.0),)),
     "class_dependent_temperatures": Loss(
         _with_counts(losses.class_dependent_temperatures, "gamma"), (Parameter("gamma", 0.3),)

@@ -100,6 +100,7 @@ smoothed_cross_entropy | loss | soft target | losses.smoothed_cross_entropy | Sz
 bootstrap_soft | loss | soft target | losses.bootstrap_soft | Reed 2015, ren2018 4.2 | logits, labels | - | target: part label, part prediction
 bootstrap_hard | loss | soft target | losses.bootstrap_hard | Reed 2015, ren2018 4.2 | logits, labels | - | target: part label, part predicted class
 distillation | loss | soft target | losses.distillation | Hinton 2015, Li 2017 | logits, labels, table | - | the label, and a teacher's tempered prediction
+balanced_cross_entropy | loss | class | losses.balanced_cross_entropy | santiago2021 4 (bCE) | logits, labels, counts | - | times N / (C n_c): inverse class frequency inside the loss, where other schemes see it
 logit_adjusted | loss | class | losses.logit_adjusted | Menon 2021, Ren 2020 | logits, labels, counts | - | adds tau log prior to the logits (tau = 1: balanced softmax)
 class_dependent_temperatures | loss | class | losses.class_dependent_temperatures | Ye 2020 (CDT) | logits, labels, counts | - | divides each logit by (n_max / n_c)^gamma
 vector_scaling | loss | class | losses.vector_scaling | Kini 2021 (VS) | logits, labels, counts | - | multiplies and shifts the logits by class

@@ -63,6 +63,11 @@ CASES = {
         dict(beta=0.6),
         lambda p, z, y: -0.6 * math.log(p[y]) - 0.4 * math.log(max(p)),
     ),
+    "balanced_cross_entropy": (
+        losses.balanced_cross_entropy,
+        dict(class_counts=COUNTS),
+        lambda p, z, y: -math.log(p[y]) * (98 / 48, 98 / 3, 98 / 243)[y],
+    ),
     "logit_adjusted": (
         losses.logit_adjusted,
         dict(class_counts=COUNTS, tau=1.0),
@@ -342,7 +347,7 @@ def test_logit_adjustment_removes_the_prior(float64):
 
 def test_only_the_ratios_of_class_counts_matter(float64):
     z, y = jnp.asarray(LOGITS), jnp.asarray(LABELS)
-    for name in ("logit_adjusted", "vector_scaling", "ldam"):
+    for name in ("balanced_cross_entropy", "logit_adjusted", "vector_scaling", "ldam"):
         loss_fn = getattr(losses, name)
         np.testing.assert_allclose(
             loss_fn(z, y, class_counts=100 * COUNTS), loss_fn(z, y, class_counts=COUNTS), rtol=1e-12

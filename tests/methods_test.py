@@ -93,7 +93,8 @@ def test_the_comparison_covers_the_registry():
     variants = {name for name in SCHEMES if name.startswith(("low_", "lookahead_"))}
     parts = names("part") - {"deferred"}
     assert set(SCHEMES) - variants - parts == schemes
-    assert set(LOSSES) - {"logistic", "exponential"} == losses  # those are for two classes
+    two_classes, as_weights = {"logistic", "exponential"}, {"balanced_cross_entropy"}  # proportion
+    assert set(LOSSES) - two_classes - as_weights == losses
     assert {config.procedure for config in configs} == set(PROCEDURES)
     assert {config.sampler for config in configs} == set(SAMPLERS)
 

@@ -76,7 +76,9 @@ def parse_augmentation(spec: str) -> Augmentation:
     """
     if spec == "none":
         return Augmentation(lambda key, images: images, lambda images: images, spec)
-    kinds = [lookup(part.partition(":")[0], AUGMENTATIONS, "augmentation") for part in spec.split("+")]
+    kinds = [
+        lookup(part.partition(":")[0], AUGMENTATIONS, "augmentation") for part in spec.split("+")
+    ]
     steps = [_make(kind, part) for kind, part in zip(kinds, spec.split("+"), strict=True)]
     for i, kind in enumerate(kinds):
         if kind.reads_range and any(earlier.changes_range for earlier in kinds[:i]):

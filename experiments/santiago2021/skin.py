@@ -19,7 +19,6 @@ from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
 from experiments.galleries import class_gallery
 from experiments.ledger import Entry, of_statements, of_table
-from experiments.losses import LOSSES
 from experiments.plotting import save
 from experiments.result import Result
 from experiments.results import Row, describe_choice
@@ -49,8 +48,7 @@ ITEMS = {
     },
 }
 _NUM_TRAIN = {"isic2017": 2000 - 200, "isic2018": 10_015 - 2003 - 400}
-_BALANCED = "balanced_cross_entropy"  # CE times class weights of mean one: LOW sees its gradient
-_LOSSES = {"ce": "cross_entropy", "bce": _BALANCED, "fl": "focal:2"}
+_LOSSES = {"ce": "cross_entropy", "bce": "balanced_cross_entropy", "fl": "focal:2"}
 
 
 def _paper(data: str) -> RunConfig:
@@ -101,10 +99,9 @@ def _arms(data: str, preset: str) -> Arms:
         "fl": [replace(base, loss=f"focal:{gamma:g}") for gamma in GAMMAS],
     }
     for name, loss in _LOSSES.items():
-        if loss != _BALANCED or _BALANCED in LOSSES:
-            arms[f"low_{name}"] = [
-                replace(base, loss=loss, weighting=f"low:{value:g}") for value in lambdas
-            ]
+        arms[f"low_{name}"] = [
+            replace(base, loss=loss, weighting=f"low:{value:g}") for value in lambdas
+        ]
     return arms
 
 

@@ -19,6 +19,7 @@ from weighting.losses.corrected import (
 )
 from weighting.losses.heavy_tailed import polynomial_tailed
 from weighting.losses.imbalance import (
+    balanced_cross_entropy,
     class_dependent_temperatures,
     ldam,
     logit_adjusted,
@@ -38,6 +39,7 @@ from weighting.losses.soft_targets import (
 
 __all__ = [
     "backward_corrected_cross_entropy",
+    "balanced_cross_entropy",
     "binary_margins",
     "bootstrap_hard",
     "bootstrap_soft",

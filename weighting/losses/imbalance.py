@@ -1,9 +1,9 @@
-r"""Cross-entropy with logits changed by class counts: additive shifts, temperatures, margins.
+r"""Cross-entropy changed by class counts: factors, additive shifts, temperatures, margins.
 
-All are :math:`\log\sum_c e^{a_c z_c + b_c} - (a_y z_y + b_y)`: only training sees the change,
-predictions use the logits themselves. Near interpolation the scales :math:`a` decide the margins
-and the shifts :math:`b` stop mattering (Kini et al., 2021). None of them weights examples; chain
-`inverse_class_frequency` for that.
+All but the first are :math:`\log\sum_c e^{a_c z_c + b_c} - (a_y z_y + b_y)`: only training sees
+the change, predictions use the logits themselves. Near interpolation the scales :math:`a` decide
+the margins and the shifts :math:`b` stop mattering (Kini et al., 2021). They weight no examples;
+chain `inverse_class_frequency` for that.
 """
 
 import jax
@@ -13,6 +13,27 @@ from jax import Array
 from weighting._checks import check_positive, check_range
 from weighting.losses._shapes import check_classes, read_counts
 from weighting.losses.basic import cross_entropy
+
+
+def balanced_cross_entropy(logits: Array, labels: Array, *, class_counts: Array) -> Array:
+    r"""Balanced cross-entropy: :math:`-\frac{N}{C\, n_y} \log p_y`; -> [B].
+
+    Training with it is training with the weights of `inverse_class_frequency`. As a loss it is
+    what other schemes see: LOW's weights then come from the gradients of the balanced loss.
+
+    Args:
+      logits: [B, C].
+      labels: [B].
+      class_counts: [C] training examples per class, positive.
+
+    References:
+      bCE in Santiago et al., "LOW: Training Deep Neural Networks by Learning Optimal Sample
+      Weights", Pattern Recognition 2021, Sec. 4.
+    """
+    check_classes(logits, labels)
+    counts = read_counts(class_counts, logits)
+    factors = (jnp.sum(counts) / (len(counts) * counts)).astype(logits.dtype)
+    return factors[labels] * cross_entropy(logits, labels)
 
 
 def logit_adjusted(
