@@ -256,12 +256,7 @@ def check_folder(experiment, folder):
     return entries
 
 
-SLOW = ("table2", "table3", "table4")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in BY_NAME]
-)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_small_run(name, tmp_path):
     experiment = BY_NAME[name]
     folder = tmp_path / "run"

@@ -228,7 +228,6 @@ def test_statements_on_the_joint_model_by_hand():
     assert len(found[0].holds) == 1  # the seed that separates
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_figures_run_and_resume(number, tmp_path):
     experiment = EXPERIMENTS[number - 1]

@@ -266,10 +266,7 @@ def test_statements_of_figure_5():
 # --- runs -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["zhou2022.difficulty", pytest.param("zhou2022.figure5", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("name", ["zhou2022.difficulty", "zhou2022.figure5"])
 def test_small_run(name, tmp_path):
     experiment, folder = EXPERIMENTS[name], tmp_path / "run"
     tables = run(experiment, Options("smoke", folder))
@@ -300,7 +297,6 @@ def test_small_run(name, tmp_path):
         present(experiment, folder, "smoke")
 
 
-@pytest.mark.slow
 def test_small_run_of_a_convolutional_network(tmp_path):
     run(EXPERIMENTS["zhou2022.figure5.cnn"], Options("smoke", tmp_path / "run", seeds=1))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
