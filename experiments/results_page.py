@@ -42,7 +42,10 @@ Verdicts are made by rule:
   method counts instead: *reproduced* if both differences have one sign or both are ties (ours: the
   interval of the paired difference holds zero), *partly* if one is a tie, *not reproduced* if the
   signs are opposite. The reference method itself is then listed as *other setting*.
-- *not run*: needs a GPU or data that were not at hand; the command is there."""
+- *not run*: needs a GPU, data that were not at hand, or hours; the command is there.
+
+The theoretical claims are checked apart: [results](results/theory_checks/RESULTS.md),
+[errata](results/theory_checks/ERRATA.md)."""
 
 
 def keep(folder: Path, results: Path) -> Path:
@@ -78,6 +81,7 @@ def write_page(results: Path) -> Path:
 def page_text(records: Sequence[dict[str, Any]], root: Path) -> str:
     """The page; links are relative to `root`."""
     sections, counts = [], {}
+    index = [["figure or table", *VERDICTS]]
     for paper, citation in PAPERS.items():
         experiments = [e for e in EXPERIMENTS.values() if e.items and e.paper == paper]
         own = [r for r in records if r["experiment"] in {e.name for e in experiments}]
@@ -87,9 +91,17 @@ def page_text(records: Sequence[dict[str, Any]], root: Path) -> str:
             text, found = _item(paper, item, experiments, own, root)
             parts.append(text)
             entries += found
+            verdicts = Counter(entry.verdict for entry in found)
+            link = f"[{paper}, {item}](#{_anchor(paper, item)})"
+            index.append([link, *(str(verdicts[v] or "") for v in VERDICTS)])
         counts[paper] = Counter(entry.verdict for entry in entries)
         sections.append("\n\n".join([f"## {paper}", f"{citation}.", *parts]))
-    return "\n\n".join(["# Results", _INTRODUCTION, _counts(counts), *sections]) + "\n"
+    tables = (_counts(counts), _table(index[0], index[1:]))
+    return "\n\n".join(["# Results", _INTRODUCTION, *tables, *sections]) + "\n"
+
+
+def _anchor(paper: str, item: str) -> str:
+    return f"{paper}-{item.lower().replace(' ', '')}"
 
 
 def _order(item: str) -> tuple[str, int]:
@@ -115,7 +127,7 @@ def _item(
 ) -> tuple[str, list[Entry]]:
     """The section of a figure or table, and its entries."""
     makers = [e for e in experiments if item in e.items]
-    parts = [f"### {item}: {makers[0].items[item]}"]
+    parts = [f'<a id="{_anchor(paper, item)}"></a>', f"### {item}: {makers[0].items[item]}"]
     entries: list[Entry] = []
     for experiment in makers:
         for record in (r for r in records if r["experiment"] == experiment.name):
@@ -131,7 +143,7 @@ def _item(
         if rest:
             parts += [f"`python -m experiments run {experiment.name}`", _entries(rest)]
             entries += rest
-    if len(parts) == 1:
+    if not entries:
         command = f"`python -m experiments run {makers[0].name}`"
         parts.append(f"Not run: {command}.")
         entries.append(Entry(item, "everything"))
