@@ -90,12 +90,16 @@ def _compute(name: str, options: Options) -> None:
             write_arrays(path, arms_curves(setting, plan, seed, source))
 
 
+_TAIL = (
+    "raising and lowering the tail both lower it, while images raised by their margin (5b) gain: "
+    "what counts is the margin, not the class"
+)
 _CAUSES = {
-    "x 5: larger": (
-        "perhaps: too large a weight, of which the paper warns; it prints none, and twice is "
-        "asked, too"
-    ),
-    "inverse frequencies: larger": "perhaps: too large a weight; the paper prints none",
+    "tail x 2: larger": _TAIL,
+    "tail x 5: larger": _TAIL,
+    "inverse frequencies: larger": _TAIL,
+    "x 5: larger": "too large a weight, of which the paper warns (it prints none); see twice",
+    "noisy x 2: larger": "equal and doubled weights are hardly apart once all are separated",
 }
 
 
