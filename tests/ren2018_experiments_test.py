@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from experiments.claims import statements_of
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Options, present, run
@@ -140,9 +141,9 @@ def test_claims_are_asked_of_every_seed():
     rows = ("A", "OURS", "B")
     best = claims.is_best("OURS", rows, "digits", "Table 1")
     measures = {"A": np.array([1.0, 5, 5]), "B": np.array([2.0, 2, 4]), "OURS": np.array([3, 4, 5])}
-    (statement,) = claims.ask([best], measures)
+    (statement,) = statements_of("ren2018", [best], measures)
     assert statement.holds.tolist() == [True, False, False]  # a tie is not above
-    assert claims.ask([best], {"A": measures["A"], "OURS": measures["OURS"]}) == []
+    assert statements_of("ren2018", [best], {"A": measures["A"], "OURS": measures["OURS"]}) == []
 
 
 def test_the_papers_own_numbers_fulfil_its_claims():
@@ -150,7 +151,7 @@ def test_the_papers_own_numbers_fulfil_its_claims():
     for table in (table1, table2):
         for label, column in table.COLUMNS.items():
             measures = {row: np.array([printed.value]) for row, printed in column.items()}
-            for statement in claims.ask(table.claims(label, table.ROWS), measures):
+            for statement in statements_of("ren2018", table.claims(label, table.ROWS), measures):
                 assert statement.holds.tolist() == [True], statement.text
 
 
@@ -164,7 +165,7 @@ def test_claims_of_the_figures_of_table_2():
         "fall, S-MODEL": np.array([2.5, 2.0]),
         "fall, OURS": np.array([2.0, 3.0]),
     }
-    asked = claims.ask(table2.claims("CIFAR-10", table2.ROWS), measures)
+    asked = statements_of("ren2018", table2.claims("CIFAR-10", table2.ROWS), measures)
     assert len(asked) == 6
     assert all(statement.holds.tolist() == [True, False] for statement in asked)
 
@@ -250,7 +251,7 @@ def test_sweeps_have_the_papers_points():
 
 def _asked(claims_, measures):
     measures = {name: np.array([value]) for name, value in measures.items()}
-    return {s.text: bool(s.holds[0]) for s in claims.ask(claims_, measures)}
+    return {s.text: bool(s.holds[0]) for s in statements_of("ren2018", claims_, measures)}
 
 
 def test_claims_of_figure_4():

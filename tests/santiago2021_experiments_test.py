@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.claims import statements_of
 from experiments.experiment import Options, present, run
 from experiments.ledger import NOT_RUN, VERDICTS, read_ledger
 from experiments.result import Result
@@ -166,13 +167,13 @@ def test_extremes_leave_out_what_was_never_drawn():
 
 def test_a_claim_is_asked_only_where_its_arms_are_finished():
     found = {"normal": made_up(arms_at()["normal"], test=[[0.9, 0.9]])}
-    assert claims.statements_of(mnist_claims.CLAIMS, found) == []
+    assert statements_of("santiago2021", mnist_claims.CLAIMS, found) == []
     text = "Normal on imbalanced MNIST is worse than Normal on all of MNIST"
     full = made_up(arms_at()["normal"], test=[[0.95, 0.9]])
     result = replace(found["normal"], history={**found["normal"].history})
     result.history["validation_balanced_accuracy"] = result.history["validation_accuracy"]
     full.history["validation_balanced_accuracy"] = full.history["validation_accuracy"]
-    asked = claims.statements_of(figure7.CLAIMS, {"normal": result, "full": full})
+    asked = statements_of("santiago2021", figure7.CLAIMS, {"normal": result, "full": full})
     assert [(s.text, s.holds.tolist()) for s in asked] == [(text, [True, False])]
 
 

@@ -1,40 +1,23 @@
-"""What the paper says, as questions that a run can answer once what they need is measured."""
+"""What the paper says, as questions about measures of a run: a number per seed each."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from experiments import claims
+from experiments.claims import Claim
 from experiments.ledger import Entry, Printed, of_statements, of_table
-from experiments.statements import Statement
 
 PAPER = "ren2018"
 Measures = Mapping[str, np.ndarray]  # name -> a number per seed [S]
 Column = Mapping[str, Printed]  # row of a table -> what the paper prints
 
 
-class Claim(NamedTuple):
-    """A statement of the paper about one data set."""
-
-    text: str
-    place: str  # "Fig. 7", "Table 1, Sec. 4.3"
-    needs: tuple[str, ...]  # the measures that it is about
-    holds: Callable[..., np.ndarray]  # those measures, each [S] -> booleans [S]
-
-
-def ask(claims: Sequence[Claim], measures: Measures) -> list[Statement]:
-    """Asks the claims of which all is measured."""
-    return [
-        Statement(
-            claim.text,
-            np.asarray(claim.holds(*(np.asarray(measures[name]) for name in claim.needs))),
-            f"{PAPER}, {claim.place}",
-        )
-        for claim in claims
-        if all(name in measures for name in claim.needs)
-    ]
+def about(text: str, place: str, needs: tuple[str, ...], holds: Callable[..., np.ndarray]) -> Claim:
+    """A claim about the measures that it needs: those, each [S], -> booleans [S]."""
+    return Claim(text, place, needs, lambda found: holds(*(np.asarray(found[n]) for n in needs)))
 
 
 def is_best(row: str, rows: Sequence[str], label: str, place: str) -> Claim:
@@ -44,7 +27,7 @@ def is_best(row: str, rows: Sequence[str], label: str, place: str) -> Claim:
     def holds(own: np.ndarray, *rest: np.ndarray) -> np.ndarray:
         return np.all(own > np.stack(rest), axis=0)
 
-    return Claim(
+    return about(
         f"{label}: {row} has the highest accuracy of all rows", place, (row, *others), holds
     )
 
@@ -57,7 +40,7 @@ def quantity_of(label: str) -> str:
 def not_run(
     item: str,
     columns: Mapping[str, Column],
-    claims: Sequence[Claim],
+    found: Sequence[Claim],
     items: Mapping[str, str],
     cause: str,
 ) -> tuple[Entry, ...]:
@@ -67,13 +50,7 @@ def not_run(
         for label, column in columns.items()
         for row, printed in column.items()
     ]
-    asked = [Statement(c.text, np.zeros(0, bool), f"{PAPER}, {c.place}") for c in claims]
-    stored = [
-        {"statement": s.text, "source": s.expected, "holds": 0, "seeds": 0, "verdict": s.verdict}
-        for s in asked
-    ]
-    statements = of_statements(stored, PAPER, items)
-    return (*numbers, *(entry._replace(ours="", cause=cause) for entry in statements))
+    return (*numbers, *claims.not_run(PAPER, found, items, cause))
 
 
 def entries_of_tables(

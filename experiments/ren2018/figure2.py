@@ -14,12 +14,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import plotting
+from experiments.claims import Claim, statements_of
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
 from experiments.files import write_json
 from experiments.ledger import stored_statements
-from experiments.ren2018.claims import PAPER, Claim, ask, not_run
+from experiments.ren2018.claims import PAPER, about, not_run
 from experiments.ren2018.sweep import draw
 from experiments.result import Result, is_finished, load_result
 from experiments.results import Row, format_table, rows_as_json
@@ -86,20 +87,20 @@ def claims(ratios: Sequence[str]) -> list[Claim]:
     for ratio in ratios:
         needs = tuple(f"{method} at {ratio}" for method in METHODS)
         text = f"at {ratio} lookahead has the lowest error of all methods"
-        found.append(Claim(text, "Fig. 2", needs, _is_lowest))
+        found.append(about(text, "Fig. 2", needs, _is_lowest))
         needs = (f"random at {ratio}", f"{_BASELINE} at {ratio}")
         text = f"at {ratio} random is within five points of the baseline"
-        found.append(Claim(text, "Fig. 2, Sec. 4.3", needs, lambda a, b: np.abs(a - b) <= 5))
+        found.append(about(text, "Fig. 2, Sec. 4.3", needs, lambda a, b: np.abs(a - b) <= 5))
     mild, hard = ratios[0], ratios[-1]
     for method in METHODS if mild != hard else ():
         needs = (f"{method} at {mild}", f"{method} at {hard}")
         change = f"from {mild} to {hard} the error of {method}"
         if method == "lookahead":
             text = f"{change} rises by at most three points"
-            found.append(Claim(text, "Fig. 2", needs, lambda mild, hard: hard - mild <= 3))
+            found.append(about(text, "Fig. 2", needs, lambda mild, hard: hard - mild <= 3))
         else:
             text = f"{change} rises by ten points or more"
-            found.append(Claim(text, "Fig. 2", needs, lambda mild, hard: hard - mild >= 10))
+            found.append(about(text, "Fig. 2", needs, lambda mild, hard: hard - mild >= 10))
     return found
 
 
@@ -136,7 +137,7 @@ def _present(folder: Path, preset: str) -> str:
         for ratio, rows in summary.items()
         for row in rows
     }
-    statements = ask(claims(list(_SHARES)), measures)
+    statements = statements_of(PAPER, claims(list(_SHARES)), measures)
     write_json(
         folder / "summary.json",
         {"preset": preset, "rows": summary, "statements": statements_as_json(statements)},

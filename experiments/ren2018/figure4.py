@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.claims import Claim
 from experiments.config import RunConfig
 from experiments.experiment import Experiment
 from experiments.ledger import stored_statements
-from experiments.ren2018.claims import PAPER, Claim, not_run
+from experiments.ren2018.claims import PAPER, about, not_run
 from experiments.ren2018.noise import Setting, configuration, with_drops
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.sweep import Sweep, arms_of, at, present_sweep
@@ -64,20 +65,20 @@ def claims(label: str) -> list[Claim]:
         return many - few <= 3
 
     return [
-        Claim(
+        about(
             f"{label}: with 15 clean images OURS is at most three points below its own with 100",
             place,
             (at(ours, fewest), at(ours, hundred)),
             within_three,
         ),
-        Claim(
+        about(
             f"{label}: with 1,000 clean images OURS is at most one point above its own with 100",
             place,
             (at(ours, hundred), at(ours, most)),
             lambda hundred, most: most - hundred <= 1,
         ),
         *(
-            Claim(
+            about(
                 f"{label}: with 15 clean images {row} is five points or more below its own "
                 "with 1,000",
                 place,
@@ -86,13 +87,13 @@ def claims(label: str) -> list[Claim]:
             )
             for row in ("BASELINE +FT", tuned)
         ),
-        Claim(
+        about(
             f"{label}: with 15 clean images OURS is above both fine-tuned baselines",
             place,
             (at(ours, fewest), at("BASELINE +FT", fewest), at(tuned, fewest)),
             lambda ours, plain, early: ours > np.maximum(plain, early),
         ),
-        Claim(
+        about(
             f"{label}: with 1,000 clean images {tuned} catches up with OURS, to a point",
             place,
             (at(tuned, most), at(ours, most)),

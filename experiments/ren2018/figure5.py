@@ -7,10 +7,11 @@ stopping (ES) and fine-tuning (FT).
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.claims import Claim
 from experiments.config import RunConfig
 from experiments.experiment import Experiment
 from experiments.ledger import stored_statements
-from experiments.ren2018.claims import PAPER, Claim, not_run
+from experiments.ren2018.claims import PAPER, about, not_run
 from experiments.ren2018.noise import Setting, configuration, with_drops
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.sweep import Sweep, arms_of, at, present_sweep
@@ -53,19 +54,19 @@ def claims(label: str) -> list[Claim]:
     place = "Fig. 5, Sec. 4.3"
     none, half = RATES[0], RATES[-1]
     return [
-        Claim(
+        about(
             f"{label}: from no noise to 50 % OURS loses at most seven points",
             place,
             (at("OURS", none), at("OURS", half)),
             lambda none, half: none - half <= 7,
         ),
-        Claim(
+        about(
             f"{label}: from no noise to 50 % the baseline loses more than 40 points",
             place,
             (at("BASELINE", none), at("BASELINE", half)),
             lambda none, half: none - half > 40,
         ),
-        Claim(
+        about(
             f"{label}: without noise OURS is below the baseline, by at most three points",
             place,
             (at("OURS", none), at("BASELINE", none)),

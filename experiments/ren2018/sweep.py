@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import plotting
+from experiments.claims import Claim, statements_of
 from experiments.config import RunConfig
 from experiments.experiment import Arms
 from experiments.files import write_atomically, write_csv, write_json
 from experiments.ledger import show
-from experiments.ren2018.claims import Claim, ask
+from experiments.ren2018.claims import PAPER
 from experiments.ren2018.noise import LABELS, accuracies
 from experiments.result import is_finished, load_result
 from experiments.results import align
@@ -81,7 +82,7 @@ def present_sweep(
     """Writes the figure, the numbers and the statements of what is finished."""
     curves = curves_of(sweep, folder)
     measures = {at(row, v): x for row, own in curves.items() for v, x in own.items()}
-    statements = ask(claims(sweep.label), measures)
+    statements = statements_of(PAPER, claims(sweep.label), measures)
     name = sweep.item.lower().replace(" ", "")
     lines = [["dataset", "row", sweep.axis, "seed", "test_accuracy"]]
     lines += [

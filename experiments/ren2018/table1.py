@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.claims import Claim
 from experiments.experiment import Arms, Experiment
 from experiments.ledger import Printed
-from experiments.ren2018.claims import Claim, Column, entries_of_tables, is_best, not_run
+from experiments.ren2018.claims import Column, about, entries_of_tables, is_best, not_run
 from experiments.ren2018.noise import Benchmark, Setting, arms_of, rows_of, with_drops
 from experiments.ren2018.noise_plots import save_confusion
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
@@ -93,7 +94,7 @@ def claims(label: str, rows: Sequence[str]) -> list[Claim]:
         return found
     text = f"{label}, uniform flips: OURS makes at most half of the baseline's errors"
     needs = ("BASELINE", "OURS")
-    found.append(Claim(text, "Fig. 6", needs, lambda base, ours: 100 - ours <= (100 - base) / 2))
+    found.append(about(text, "Fig. 6", needs, lambda base, ours: 100 - ours <= (100 - base) / 2))
     return found
 
 

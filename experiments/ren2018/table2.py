@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from experiments import plotting, telescope_plots
+from experiments.claims import Claim
 from experiments.experiment import Arms, Experiment, Options
 from experiments.ledger import Printed
 from experiments.ren2018 import figure3, noise
-from experiments.ren2018.claims import Claim, Column, entries_of_tables, is_best, not_run
+from experiments.ren2018.claims import Column, about, entries_of_tables, is_best, not_run
 from experiments.ren2018.noise import (
     LABELS,
     Benchmark,
@@ -128,7 +129,7 @@ def claims(label: str, rows: Sequence[str]) -> list[Claim]:
     place = "Table 2, Sec. 4.3"
     found = [
         is_best("OURS", rows, label, place),
-        Claim(
+        about(
             f"{label}: RANDOM within ten points of the baseline",
             place,
             ("RANDOM", "BASELINE"),
@@ -136,7 +137,7 @@ def claims(label: str, rows: Sequence[str]) -> list[Claim]:
         ),
     ]
     if label != "CIFAR-100":
-        early = Claim(
+        early = about(
             f"{label}: stopping early raises the S-model with +CONF by ten points or more",
             place,
             ("S-MODEL +CONF +ES", "S-MODEL +CONF"),
@@ -144,7 +145,7 @@ def claims(label: str, rows: Sequence[str]) -> list[Claim]:
         )
         return [*found, early, *_figure_claims(label)]
     others = tuple(row for row in rows if row != "OURS")
-    margin = Claim(
+    margin = about(
         f"{label}: OURS three points or more above all other rows",
         place,
         ("OURS", *others),
@@ -157,19 +158,19 @@ def _figure_claims(label: str) -> list[Claim]:
     """Of Figures 3, 6 and 7, which are about CIFAR-10."""
     falls = "falls by more than two points from its best after the first drop of the learning rate"
     return [
-        Claim(
+        about(
             f"{label}: most flipped images of a validation batch get weight zero",
             "Fig. 3",
             ("zero weights of flipped, mixed batch",),
             lambda share: share > 0.5,
         ),
-        Claim(
+        about(
             f"{label}: weights find the flips in one class's batch (AUC 0.9 or more)",
             "Fig. 3",
             ("AUC, one-class batch",),
             lambda auc: auc >= 0.9,
         ),
-        Claim(
+        about(
             f"{label}, background flips: OURS calls at most half as many images background "
             "as the baseline",
             "Fig. 6",
@@ -177,7 +178,7 @@ def _figure_claims(label: str) -> list[Claim]:
             lambda base, ours: ours <= base / 2,
         ),
         *(
-            Claim(
+            about(
                 f"{label}: validation accuracy of {row} {falls}",
                 "Fig. 7",
                 (f"fall, {row}",),
@@ -185,7 +186,7 @@ def _figure_claims(label: str) -> list[Claim]:
             )
             for row in ("BASELINE", "S-MODEL")
         ),
-        Claim(
+        about(
             f"{label}: validation accuracy of OURS stays within two points of its best after the "
             "first drop",
             "Fig. 7",

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments import plotting
+from experiments.claims import Claim, statements_of
 from experiments.files import write_atomically, write_csv, write_json
 from experiments.ledger import mean_interval, show
-from experiments.ren2018.claims import Claim, Column, Measures, ask
+from experiments.ren2018.claims import PAPER, Column, Measures
 from experiments.ren2018.noise import (
     LABELS,
     Benchmark,
@@ -45,7 +46,7 @@ def present_tables(
         if "baseline" in results:
             rows[STOPPED] = stopped_on_validation(results["baseline"])
         measures[label] = rows | dict(show_more(folder, dataset, results))
-        statements += ask(claims(label, benchmark.rows), measures[label])
+        statements += statements_of(PAPER, claims(label, benchmark.rows), measures[label])
         printed = columns.get(label, {})
         texts.append(_column_text(f"{benchmark.item}: {label}, test accuracy (%)", rows, printed))
         lines += [

@@ -1,18 +1,11 @@
-"""What the paper says of its figures, as questions about the finished arms of an experiment.
+"""What claims read off the finished arms. Axes: H settings, S seeds, E epochs, C classes."""
 
-A claim is written down once: where its arms are finished it is asked of every seed, and where they
-are not the ledger lists it as not run. Axes: H settings, S seeds, E epochs, C classes.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.ledger import Entry, of_statements
 from experiments.result import Result
 from experiments.results import choose
-from experiments.statements import Statement, statements_as_json
 
 PAPER = "santiago2021"
 Found = Mapping[str, Result]  # the finished arms by name
@@ -20,35 +13,6 @@ _ENDS = ("loss", "accuracy")
 GPU = "a GPU: python -m experiments run {name} --preset paper"
 # How the setting to compare is chosen. The paper has no validation set: it takes the best by test.
 CHOICES = {"chosen on validation": "validation", "chosen by test error, as in the paper": "test"}
-
-
-class Claim(NamedTuple):
-    """A statement, where the paper makes it ("Fig. 2"), and how to ask it."""
-
-    text: str
-    place: str
-    needs: tuple[str, ...]  # arms
-    ask: Callable[[Found], np.ndarray]  # -> [S] booleans
-    source: str = PAPER  # "control" for what the paper does not say
-
-
-def statements_of(claims: Sequence[Claim], found: Found) -> list[Statement]:
-    """The claims whose arms are finished, asked of every seed."""
-    return [
-        Statement(claim.text, np.asarray(claim.ask(found), bool), f"{claim.source}, {claim.place}")
-        for claim in claims
-        if set(claim.needs) <= set(found)
-    ]
-
-
-def printed_of(claims: Sequence[Claim], items: Mapping[str, str], cause: str) -> tuple[Entry, ...]:
-    """The claims as entries that were not run, worded as `of_statements` words them."""
-    unasked = [
-        Statement(claim.text, np.zeros(0, bool), f"{claim.source}, {claim.place}")
-        for claim in claims
-    ]
-    entries = of_statements(statements_as_json(unasked), PAPER, items)
-    return tuple(entry._replace(ours="", cause=cause) for entry in entries)
 
 
 def setting(result: Result, value: float) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.claims import not_run, statements_of
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
@@ -25,9 +26,7 @@ from experiments.santiago2021.claims import (
     best,
     class_weights,
     final_error,
-    printed_of,
     setting,
-    statements_of,
 )
 from experiments.santiago2021.methods import BASELINES, METHODS, ON_MNIST, method_arms
 from experiments.santiago2021.mnist_claims import CLAIMS, MEASURE, SHOWN
@@ -150,7 +149,7 @@ def _present(folder: Path, preset: str) -> str:
     write_errors(folder, found, MEASURE)
     if found:
         _draw(folder, found)
-    statements = statements_of(CLAIMS, found)
+    statements = statements_of(PAPER, CLAIMS, found)
     title = "Test error at the end; settings chosen on validation data"
     return conclude(folder, preset, title, "error %", rows, statements)
 
@@ -168,8 +167,9 @@ EXPERIMENT = Experiment(
     arms=_arms,
     present=_present,
     items=ITEMS,
-    printed=printed_of(
-        [claim for claim in CLAIMS if claim.source == PAPER],
+    printed=not_run(
+        PAPER,
+        CLAIMS,
         ITEMS,
         GPU.format(name="santiago2021.mnist"),
     ),

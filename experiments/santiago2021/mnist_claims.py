@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from experiments.claims import Claim
 from experiments.result import Result
 from experiments.santiago2021 import gallery
 from experiments.santiago2021.claims import (
     CHOICES,
-    Claim,
     Found,
     best,
     class_weights,
@@ -224,7 +224,7 @@ def _weight_claims() -> list[Claim]:
             "all epochs",
             ("low_batch_mean",),
             uniform,
-            source="control",
+            is_control=True,
         ),
     ]
 

@@ -4,17 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from experiments.claims import Claim
 from experiments.result import Result
 from experiments.santiago2021 import gallery
-from experiments.santiago2021.claims import (
-    Claim,
-    Found,
-    best,
-    class_weights,
-    error,
-    mean_early,
-    spread,
-)
+from experiments.santiago2021.claims import Found, best, class_weights, error, mean_early, spread
 from experiments.santiago2021.printed import METRICS
 from experiments.telescope import mean_weights
 
