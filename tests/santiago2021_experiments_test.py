@@ -64,6 +64,10 @@ def test_every_method_but_normal_has_four_settings():
     sizes = {name: len(configs) for name, configs in arms.items()}
     assert sizes == {name: 1 if name == "normal" else 4 for name in ON_MNIST}
     assert [c.scheme.values[0] for c in arms["low"]] == list(LAMBDAS)
+    assert [c.learning_rate for c in arms["normal_tuned"]] == pytest.approx(
+        [0.005, 0.02, 0.05, 0.1]
+    )
+    assert {c.weighting for c in arms["normal_tuned"]} == {"uniform"}
     presample = arms["importance_sampling"][0]
     assert presample.batch_size == 3 * 256
     assert presample.weighting == "importance_sampling:256:-1"

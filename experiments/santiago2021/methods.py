@@ -1,5 +1,8 @@
 """The methods of the paper's comparisons, with equal budgets: four settings each, but Normal.
 
+Normal has the paper's one learning rate; `normal_tuned` is an ablation of ours, Normal with four
+other rates, as many as LOW has lambdas.
+
 The paper gives no settings of focal loss (FL), self-paced learning (SPL) and importance sampling
 (IS). Here FL has four exponents; SPL starts from the median loss of the first epoch and has four
 growths of its threshold; IS draws a batch from a presample three times as large, by logit
@@ -27,6 +30,7 @@ GROWTHS = (1.05, 1.1, 1.3, 2.0)
 THRESHOLDS = (-1.0, 1.2, 1.5, 2.0)
 QUANTILES = (0.6, 0.7, 0.8, 0.9)
 PRESAMPLE = 3  # batches
+RATE_FACTORS = (0.5, 2.0, 5.0, 10.0)
 
 
 class Method(NamedTuple):
@@ -43,6 +47,7 @@ def _weightings(*specs: str) -> tuple[Mapping[str, str], ...]:
 
 METHODS: Mapping[str, Method] = {
     "normal": Method("Normal", ({},)),
+    "normal_tuned": Method("Normal, rate tuned", ()),
     "low": Method("LOW", _weightings(*(f"low:{v:g}" for v in LAMBDAS))),
     "focal": Method("FL", tuple({"loss": f"focal:{v:g}"} for v in GAMMAS)),
     "self_paced": Method("SPL", _weightings(*(f"paced_self_paced:{v:g}" for v in GROWTHS))),
@@ -54,7 +59,15 @@ METHODS: Mapping[str, Method] = {
         "LOW, batch mean", _weightings(*(f"low_batch_mean:{v:g}" for v in BATCH_MEAN_LAMBDAS))
     ),
 }
-ON_MNIST = ("normal", "low", "focal", "self_paced", "importance_sampling", "low_batch_mean")
+ON_MNIST = (
+    "normal",
+    "low",
+    "normal_tuned",
+    "focal",
+    "self_paced",
+    "importance_sampling",
+    "low_batch_mean",
+)
 BASELINES = {"focal": "FL", "self_paced": "SPL", "importance_sampling": "IS"}
 
 
@@ -84,4 +97,7 @@ def method_arms(
         arms[name + suffix] = [
             replace(base, batch_size=method.presample * size, **setting) for setting in settings
         ]
+        if name == "normal_tuned":
+            rates = [base.learning_rate * factor for factor in RATE_FACTORS]
+            arms[name + suffix] = [replace(base, learning_rate=rate) for rate in rates]
     return arms

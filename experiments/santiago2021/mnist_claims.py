@@ -121,6 +121,27 @@ def _low_beats_normal(split: str) -> Callable[[Found], np.ndarray]:
     return ask
 
 
+def _tuned_claims() -> list[Claim]:
+    """LOW against Normal with as many learning rates as LOW has lambdas: an ablation of ours."""
+    arms = ("low", "normal_tuned")
+
+    def compare(measure: Callable[[Result, int], np.ndarray]) -> Callable[[Found], np.ndarray]:
+        def ask(found: Found) -> np.ndarray:
+            low, tuned = (measure(found[arm], best(found[arm], MEASURE)) for arm in arms)
+            return low < tuned
+
+        return ask
+
+    than = "than Normal with its rate tuned, both chosen on validation"
+    return [
+        Claim(f"LOW has a lower {what} {than}", "ablation", arms, compare(measure), is_control=True)
+        for what, measure in (
+            ("test error", final_error),
+            ("training error", lambda result, h: error(result, h, "train")[:, -1]),
+        )
+    ]
+
+
 def _lambda_claims() -> list[Claim]:
     def nearer(found: Found) -> np.ndarray:
         normal, low = final_error(found["normal"], 0), found["low"]
@@ -229,4 +250,10 @@ def _weight_claims() -> list[Claim]:
     ]
 
 
-CLAIMS = (*_training_claims(), *_test_claims(), *_lambda_claims(), *_weight_claims())
+CLAIMS = (
+    *_training_claims(),
+    *_test_claims(),
+    *_tuned_claims(),
+    *_lambda_claims(),
+    *_weight_claims(),
+)
