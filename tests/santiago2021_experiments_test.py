@@ -295,3 +295,17 @@ def test_a_part_of_the_arms(tmp_path):
         if experiment.arms("smoke"):
             assert "settings chosen on validation data" in experiment.present(empty, "smoke")
             assert experiment.entries(empty, "smoke") == []
+
+
+def test_counts_of_a_part_of_a_set_are_another_setting(tmp_path):
+    printed = {"Benign": 1372, "Melanoma": 374, "Keratosis": 254}
+    whole = printed | {"Benign": 1371, "Melanoma": 375}
+    for counts, verdicts in (
+        (printed, ["reproduced"] * 3),
+        (whole, ["not reproduced", "not reproduced", "reproduced"]),
+        (printed | {"Benign": 1371}, ["other setting"] * 3),
+    ):
+        (tmp_path / "summary.json").write_text(json.dumps({"counts": {"isic2017": counts}}))
+        entries = BY_NAME["table1"].entries(tmp_path, "cpu")
+        assert [entry.verdict for entry in entries] == verdicts
+    assert entries[0].cause == "a part of the set: 1,999 of 2,000 images"

@@ -8,7 +8,7 @@ import numpy as np
 from experiments.data import load
 from experiments.experiment import Experiment, Options
 from experiments.files import write_csv, write_json
-from experiments.ledger import FAILED, NOT_RUN, REPRODUCED, Entry
+from experiments.ledger import FAILED, NOT_RUN, OTHER_SETTING, REPRODUCED, Entry
 from experiments.results import align
 from experiments.santiago2021.printed import CLASS_COUNTS
 
@@ -36,6 +36,9 @@ def _compute(options: Options) -> None:
     write_json(options.folder / "summary.json", {"preset": options.preset, "counts": found})
 
 
+_OFFICIAL = {"isic2017": 2000, "isic2018": 10_015}  # training images
+
+
 def _counts(folder: Path) -> dict[str, dict[str, int]]:
     return json.loads((folder / "summary.json").read_text())["counts"]
 
@@ -60,10 +63,14 @@ def _entries(folder: Path, preset: str) -> list[Entry]:
         return []
     entries = []
     for data, counts in _counts(folder).items():
+        total = sum(counts.values())
+        is_part = total < _OFFICIAL[data]
+        cause = f"a part of the set: {total:,} of {_OFFICIAL[data]:,} images" if is_part else ""
         for name, printed in CLASS_COUNTS[data].items():
             verdict = REPRODUCED if counts[name] == printed else FAILED
-            claim = _claim(data, name)
-            entries.append(Entry("Table 1", claim, str(printed), str(counts[name]), 0, verdict))
+            entry = Entry("Table 1", _claim(data, name), str(printed), str(counts[name]))
+            verdict = OTHER_SETTING if is_part else verdict
+            entries.append(entry._replace(verdict=verdict, cause=cause))
     return entries
 
 
