@@ -10,7 +10,7 @@ from typing import Any
 from experiments.catalogue import EXPERIMENTS
 from experiments.experiment import Experiment, read_record
 from experiments.files import write_atomically
-from experiments.ledger import FILE, NOT_RUN, VERDICTS, Entry, read_ledger
+from experiments.ledger import FAILED, FILE, NOT_RUN, PARTLY, VERDICTS, Entry, read_ledger
 from experiments.run_folder import RunFolderError
 
 PAPERS = {
@@ -81,6 +81,7 @@ def write_page(results: Path) -> Path:
 def page_text(records: Sequence[dict[str, Any]], root: Path) -> str:
     """The page; links are relative to `root`."""
     sections, counts = [], {}
+    causes: dict[str, list[str]] = {}
     index = [["figure or table", *VERDICTS]]
     for paper, citation in PAPERS.items():
         experiments = [e for e in EXPERIMENTS.values() if e.items and e.paper == paper]
@@ -93,10 +94,13 @@ def page_text(records: Sequence[dict[str, Any]], root: Path) -> str:
             entries += found
             verdicts = Counter(entry.verdict for entry in found)
             link = f"[{paper}, {item}](#{_anchor(paper, item)})"
+            for entry in found:
+                if entry.verdict in (PARTLY, FAILED):
+                    causes.setdefault(entry.cause or "not known", []).append(link)
             index.append([link, *(str(verdicts[v] or "") for v in VERDICTS)])
         counts[paper] = Counter(entry.verdict for entry in entries)
         sections.append("\n\n".join([f"## {paper}", f"{citation}.", *parts]))
-    tables = (_counts(counts), _table(index[0], index[1:]))
+    tables = (_counts(counts), _table(index[0], index[1:]), _why(causes))
     return "\n\n".join(["# Results", _INTRODUCTION, *tables, *sections]) + "\n"
 
 
@@ -116,6 +120,15 @@ def _counts(counts: dict[str, Counter]) -> str:
     total = sum(counts.values(), Counter())
     rows.append(["all", *(str(total[v]) for v in VERDICTS), str(total.total())])
     return _table(header, rows)
+
+
+def _why(causes: dict[str, list[str]]) -> str:
+    """What stands behind the entries that are not or only partly reproduced, the most first."""
+    rows = [
+        [cause, str(len(links)), "; ".join(dict.fromkeys(links))]
+        for cause, links in sorted(causes.items(), key=lambda pair: -len(pair[1]))
+    ]
+    return _table(["why not, or only partly", "entries", "where"], rows)
 
 
 def _item(

@@ -122,6 +122,7 @@ def test_a_run_writes_its_part_and_the_page_shows_it(tmp_path, monkeypatch):
     (folder / "table1_errors.png").write_bytes(b"")
     page = page_text([{**record, "folder": folder}], tmp_path)
     assert "| ren2018 | 1 | 1 | 0 | 0 | 1 | 3 |" in page
+    assert "| not known | 1 | [ren2018, Table 1](#ren2018-table1) |" in page
     assert "| another \\| claim | 7 ± 1 |  |  | not run | needs a GPU |" in page
     assert "![table1_errors](results/ren2018.table1-smoke/table1_errors.png)" in page
     nothing = page_text([], tmp_path)
