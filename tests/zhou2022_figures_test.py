@@ -8,7 +8,7 @@ import scipy.stats
 from sklearn.svm import SVC
 
 from experiments.experiment import Options, run
-from experiments.zhou2022 import curves, figure3, figure4, figure5d, figure6
+from experiments.zhou2022 import curves, figure3, figure4, figure5d, figure6, pull
 from experiments.zhou2022.data import simulate
 
 STEP = np.array([0, 1, 10, 100])
@@ -138,6 +138,32 @@ def test_gaussian_margins_pass_as_often_as_the_level_says():
     by_hand = {"skewness": np.array([3.0, 0, 0, 0]), "kurtosis": np.array([3.0, -2, 0, 0])}
     counted = figure3.shares_outside(by_hand)
     assert counted == {"skewness": 0.25, "kurtosis": 0.5, "either": 0.5}
+
+
+def test_weights_that_pull_more_turn_the_direction_faster():
+    """Against tiny steps of descent themselves."""
+    sets = simulate("linear", 3, (5, 20))
+    rng = np.random.default_rng(0)
+    params = rng.normal(size=(3, 4, 2))
+    weights = rng.exponential(size=(3, 2, 25))
+    weights /= weights.mean(axis=2, keepdims=True)
+    direction = rng.normal(size=(3, 2))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+
+    def cosine_after_a_step(s, t, w):
+        theta, signed = params[s, t], sets.signs[s][:, None] * sets.inputs[s]
+        theta = theta + 1e-6 * (w * np.exp(-signed @ theta)) @ signed / len(w)
+        return direction[s] @ theta / np.linalg.norm(theta)
+
+    found = pull.pulls_more(params, sets, weights, direction)
+    assert 0 < found.mean() < 1
+    for s, a, t in np.ndindex(3, 2, 4):
+        faster = cosine_after_a_step(s, t, weights[s, a]) > cosine_after_a_step(s, t, np.ones(25))
+        assert found[s, a, t] == faster
+    ahead = np.array([[True, True, False], [False, True, True]])
+    gains = np.array([[False, True, False], [False, False, False]])
+    explained = pull.is_explained(ahead, gains, np.array([1, 900, 5000]))
+    assert explained.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
