@@ -19,7 +19,7 @@ from experiments import plotting
 from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.experiment import Arms, Experiment
-from experiments.files import write_atomically, write_csv, write_json
+from experiments.files import write_csv, write_json
 from experiments.method_rows import last_evaluation, method_rows
 from experiments.result import load_result
 from experiments.results import Row, align, rows_as_json
@@ -271,7 +271,6 @@ def _present(folder: Path, preset: str) -> str:
     )
     plotting.save(figure, folder / "differences.png")
     text = "\n\n".join([_text(table), *_verdicts(table)])
-    write_atomically(folder / "table.txt", lambda file: file.write((text + "\n").encode()))
     files = "comparison.csv (the table), variants.csv (each method's two variants)"
     return f"{text}\n\nFor pandas: {files}\nFigure:\n  {folder}/differences.png"
 

@@ -2,13 +2,14 @@
 
 import fnmatch
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.config import RunConfig
-from experiments.files import write_json
+from experiments.files import write_atomically, write_json
 from experiments.ledger import Entry, with_causes, write_ledger
 from experiments.result import is_finished, load_result
 from experiments.run_folder import RunFolderError, check_folder, differences
@@ -97,8 +98,10 @@ def run(experiment: Experiment, options: Options) -> str:
 
 
 def present(experiment: Experiment, folder: Path, preset: str, arms: Arms | None = None) -> str:
-    """The tables of a finished experiment; writes its figures and its part of the ledger."""
+    """The tables of a finished experiment; writes them, its figures and its part of the ledger."""
     tables = experiment.present(folder, preset)
+    text = _without_paths(tables, folder)
+    write_atomically(folder / "table.txt", lambda file: file.write(text.encode()))
     if experiment.items:
         write_ledger(
             folder,
@@ -109,6 +112,12 @@ def present(experiment: Experiment, folder: Path, preset: str, arms: Arms | None
             arms=_trained(folder, experiment.arms(preset)) if arms is None else arms,
         )
     return tables
+
+
+def _without_paths(tables: str, folder: Path) -> str:
+    """The tables without the list of figures, which names where the folder lies."""
+    lines = [line for line in tables.splitlines() if str(folder) not in line]
+    return re.sub(r"\n*Figures?[^\n]*:$", "", "\n".join(lines)).rstrip() + "\n"
 
 
 def _trained(folder: Path, arms: Arms) -> Arms:

@@ -144,7 +144,9 @@ def test_where_it_was_computed_survives_a_later_report(tmp_path):
 
 
 def test_the_commands_keep_and_write_the_page(tmp_path, capsys, monkeypatch):
-    experiment = small_experiment()._replace(present=lambda folder, preset: "a table of its own")
+    experiment = small_experiment()._replace(
+        present=lambda folder, preset: f"a table\nand a note\nFigures (seed 0):\n  {folder}/a.png"
+    )
     for module in ("commands", "results_page"):
         name = f"experiments.{module}.EXPERIMENTS"
         monkeypatch.setattr(name, {experiment.name: experiment})
@@ -156,7 +158,8 @@ def test_the_commands_keep_and_write_the_page(tmp_path, capsys, monkeypatch):
     (run_folder / "arm").mkdir()
     assert main(["report", str(run_folder), "--keep", "--results", str(results)]) == 0
     kept = {path.name for path in (results / "ren2018.table1-smoke").iterdir()}
-    assert kept == {"ledger.json", "table1.png"}
+    assert kept == {"ledger.json", "table.txt", "table1.png"}
+    assert (results / "ren2018.table1-smoke" / "table.txt").read_text() == "a table\nand a note\n"
     assert main(["report", "--results", str(results)]) == 0
     page = (tmp_path / "RESULTS.md").read_text()
     assert "![table1](results/ren2018.table1-smoke/table1.png)" in page

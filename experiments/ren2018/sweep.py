@@ -11,7 +11,7 @@ from experiments import plotting
 from experiments.claims import Claim, statements_of
 from experiments.config import RunConfig
 from experiments.experiment import Arms
-from experiments.files import write_atomically, write_csv, write_json
+from experiments.files import write_csv, write_json
 from experiments.ledger import show
 from experiments.ren2018.claims import PAPER
 from experiments.ren2018.noise import LABELS, accuracies
@@ -107,9 +107,7 @@ def present_sweep(
         is_logarithmic=sweep.is_logarithmic,
     )
     plotting.save(figure, folder / f"{name}.png")
-    text = f"{_table(sweep, curves)}\n\n{statements_table(statements)}"
-    write_atomically(folder / "table.txt", lambda file: file.write((text + "\n").encode()))
-    return text
+    return f"{_table(sweep, curves)}\n\n{statements_table(statements)}"
 
 
 def _table(sweep: Sweep, curves: Curves) -> str:

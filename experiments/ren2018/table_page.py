@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import plotting
 from experiments.claims import Claim, statements_of
-from experiments.files import write_atomically, write_csv, write_json
+from experiments.files import write_csv, write_json
 from experiments.ledger import mean_interval, show
 from experiments.ren2018.claims import PAPER, Column, Measures
 from experiments.ren2018.noise import (
@@ -77,9 +77,7 @@ def present_tables(
     )
     if not texts:
         return "no method is finished yet"
-    text = "\n\n".join([*texts, statements_table(statements)])
-    write_atomically(folder / "table.txt", lambda file: file.write((text + "\n").encode()))
-    return text
+    return "\n\n".join([*texts, statements_table(statements)])
 
 
 def _column_text(title: str, rows: Measures, printed: Column) -> str:

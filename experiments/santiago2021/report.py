@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.experiment import Arms
-from experiments.files import write_atomically, write_csv, write_json
+from experiments.files import write_csv, write_json
 from experiments.result import Result, is_finished, load_result
 from experiments.results import Row, describe_choice, format_table, rows_as_json
 from experiments.santiago2021.claims import Found, best, error, final_error
@@ -68,7 +68,7 @@ def conclude(
     rows: Sequence[Row],
     statements: Sequence[Statement],
 ) -> str:
-    """Writes `summary.json` and `table.txt`; returns the tables."""
+    """Writes `summary.json`; returns the tables."""
     write_json(
         folder / "summary.json",
         {
@@ -77,10 +77,7 @@ def conclude(
             "statements": statements_as_json(statements),
         },
     )
-    tables = format_table(title, measure, rows) + "\n\n" + statements_table(statements)
-    content = (tables + "\n").encode()
-    write_atomically(folder / "table.txt", lambda file: file.write(content))
-    return tables
+    return format_table(title, measure, rows) + "\n\n" + statements_table(statements)
 
 
 def images_of(result: Result) -> np.ndarray | None:
