@@ -115,7 +115,7 @@ def benchmark(preset: str) -> Benchmark:
             for dataset, base in bases.items()
         }
     elif preset == "cpu":
-        bases = {dataset: cpu_base(dataset, 100) for dataset in ("cifar10", "mnist")}
+        bases = {dataset: cpu_base(dataset, 100) for dataset in ("mnist", "cifar10")}
         settings = {dataset: cpu_setting(base, *drops) for dataset, base in bases.items()}
     else:
         settings = {"digits": smoke_setting()}
