@@ -74,7 +74,7 @@ def benchmark(preset: str) -> Benchmark:
             for dataset, base in bases.items()
         }
     elif preset == "cpu":
-        bases = {"cifar10": cpu_base("cifar10", 200), "mnist": cpu_base("mnist", 100)}
+        bases = {"mnist": cpu_base("mnist", 100), "cifar10": cpu_base("cifar10", 200)}
         settings = {dataset: cpu_setting(base, *drops) for dataset, base in bases.items()}
     else:
         settings = {"digits": smoke_setting()}
