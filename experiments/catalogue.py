@@ -26,6 +26,9 @@ _ALL: tuple[Experiment, ...] = (
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
 
 # A figure or table that a larger experiment makes is another name of it.
-NAMES: dict[str, Experiment] = {
-    name: experiment for experiment in _ALL for name in experiment.other_names
-} | EXPERIMENTS
+NAMES: dict[str, Experiment] = EXPERIMENTS | {
+    name: experiment
+    for experiment in _ALL
+    for name in experiment.other_names
+    if name not in EXPERIMENTS
+}

@@ -76,7 +76,16 @@ def problem(init, apply, dtype=jnp.float64):
     return losses_fn, params, (inputs, labels), direction
 
 
-@pytest.mark.parametrize("network", list(networks()), ids=lambda network: network[0])
+LONG = ("Convolutions", "Sequences")  # to compile; convolution_test has convolutions by blocks
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(network, id=network[0], marks=pytest.mark.slow if network[0] in LONG else ())
+        for network in networks()
+    ],
+)
 def test_the_maps_and_norms_are_those_of_the_whole_network(network, float64):
     losses_fn, params, batch, direction = problem(*network[1:])
     whole = linearize_losses(lambda p: losses_fn(p, batch), params, has_aux=True)

@@ -28,6 +28,7 @@ def test_slope_recovers_a_power():
     assert low_firstorder.fitted_slope(residuals) == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 def test_perturbed_weights_and_thresholds_fail():
     wrong = low_regularizer.regularizer(
         count=3, solve=lambda norms, at: low_weights(norms, 1.01 * at)
