@@ -232,7 +232,7 @@ def test_tables_run_and_show_what_is_finished(table, tmp_path):
 
 def test_sweeps_have_the_papers_points():
     sizes = figure4.EXPERIMENT.arms("cpu")
-    assert len(sizes) == 5 * 3
+    assert (len(sizes), len(figure4.EXPERIMENT.arms("paper"))) == (3 * 3, 5 * 3)
     (few,) = sizes["15/baseline_es"]
     assert (few.task.num_clean, few.task.noise, few.task.num_train) == (
         15,
