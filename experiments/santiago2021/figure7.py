@@ -29,12 +29,11 @@ MEASURE = "balanced_accuracy"
 FULL = "full"  # the arm on balanced data
 _RIVALS = {"normal": "Normal", **BASELINES}
 _COMPARED = ("normal", "low", *BASELINES)
-_ON_IMBALANCED = ("normal", "low", "normal_tuned", *BASELINES)
 
 
 def _arms(preset: str) -> Arms:
     task = replace(BASE.task, imbalance="halving")
-    names = _ON_IMBALANCED
+    names = _COMPARED
     if preset == "paper":
         base = replace(BASE, task=task, num_steps=100 * 40)
         full = replace(BASE, num_steps=100 * 226)
