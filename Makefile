@@ -28,7 +28,7 @@ demo: .venv/installed
 	$(BIN)/python -m experiments run demo --out runs/demo --resume
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -272,7 +272,9 @@ def test_gradients_flow_exactly_where_declared(name):
         )
         return jnp.sum(direction * weights)
 
-    gradients = jax.grad(along)({k: getattr(signals, k) for k in ("losses", "logits", "features")})
+    gradients = jax.jit(jax.grad(along))(
+        {k: getattr(signals, k) for k in ("losses", "logits", "features")}
+    )
     for field, gradient in gradients.items():
         assert np.all(np.isfinite(gradient)), field
         assert np.any(np.abs(gradient) > 1e-8) == (field in it.row.reads), field

@@ -291,7 +291,9 @@ def test_how_many_runs_advance_at_once_changes_nothing(at_once):
     configs = [replace(BASE, learning_rate=rate) for rate in (0.01, 0.02, 0.03)]
     together, parts = run(configs), run(configs, at_once=at_once)
     for name, values in together.history.items():
-        np.testing.assert_allclose(values, parts.history[name], atol=1e-5, rtol=1e-4, err_msg=name)
+        # rounding may swap two weights that are nearly equal: the AUC's smallest change is 1e-4
+        atol = 5e-4 if name == "corruption_auc" else 1e-5
+        np.testing.assert_allclose(values, parts.history[name], atol=atol, rtol=1e-4, err_msg=name)
 
 
 @pytest.mark.slow

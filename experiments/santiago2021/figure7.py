@@ -39,7 +39,7 @@ def _arms(preset: str) -> Arms:
         full = replace(BASE, num_steps=100 * 226)
     elif preset == "cpu":
         task = replace(task, num_validation=5000)
-        base = replace(BASE, task=task, learning_rate=0.03, num_steps=20 * 38, num_evals=10)
+        base = replace(BASE, task=task, learning_rate=0.03, num_steps=16 * 38, num_evals=8)
         base = replace(base, seeds=3)
         full = replace(base, task=replace(task, imbalance="none"))
     else:
@@ -129,7 +129,7 @@ EXPERIMENT = Experiment(
     presets={
         "smoke": "scikit-learn digits, a long tail 20 : 1, three of the methods, 2 seeds; some "
         "seconds",
-        "cpu": "imbalanced MNIST, 9,900 training images, 20 epochs at rate 0.03 (not 100 at "
+        "cpu": "imbalanced MNIST, 9,900 training images, 16 epochs at rate 0.03 (not 100 at "
         "0.001; Normal's best on validation data), 5,000 validation images before imbalance, 3 "
         "seeds; half an hour",
         "paper": "imbalanced MNIST, LeNet-5, 100 epochs, 5 seeds; 2,000 images before imbalance "
