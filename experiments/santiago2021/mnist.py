@@ -158,6 +158,7 @@ _CAUSES = {
     "falls faster": "perhaps: the first epochs at this preset's rate are slower for every method",
     "lambda 0.01 ends": "perhaps: 25 epochs; the paper's curve crosses Normal's after about 20",
     "the smaller lambda": "perhaps: 25 epochs, too few for the smallest lambda",
+    "lambda 0.01 has": "its training loss, too, is above Normal's after this preset's 25 epochs",
 }
 
 EXPERIMENT = Experiment(

@@ -187,6 +187,14 @@ def _entries(folder: Path, preset: str) -> list[Entry]:
     return [e for e in table if e.ours] + of_statements(stored, PAPER, ITEMS)
 
 
+_CHANCE = "at this rate some of the small network's runs stay at chance (errors.csv)"
+_CAUSES = {
+    "LOW: WRN": "the small network is underfitted: LOW's training error, too, is above Normal's",
+    "lower test error than IS": "LOW's training error, too, is above that of IS (errors.csv)",
+    "FL": _CHANCE,
+    "SPL": _CHANCE,
+    "MentorNet": _CHANCE,
+}
 _CAUSE = GPU.format(name="santiago2021.table2")
 EXPERIMENT = Experiment(
     name="santiago2021.table2",
@@ -208,4 +216,5 @@ EXPERIMENT = Experiment(
         *not_run(PAPER, [claim for claims in CLAIMS.values() for claim in claims], ITEMS, _CAUSE),
     ),
     entries=_entries,
+    causes=_CAUSES,
 )
