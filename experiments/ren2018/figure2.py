@@ -55,25 +55,26 @@ _PAPER = RunConfig(
     num_evals=20,
     seeds=10,
 )
+_FIRST = ("199:1", "9:1", "49:1", "99:1", "19:1")  # trained in this order: the ends come first
 _SHARES = {"9:1": 0.9, "19:1": 0.95, "49:1": 0.98, "99:1": 0.99, "199:1": 0.995}
 
 
 def _arms(preset: str) -> Arms:
     if preset == "paper":
-        base, ratios = _PAPER, list(_SHARES)
+        base, ratios = _PAPER, _FIRST
     elif preset == "cpu":
         base = replace(_PAPER, model="lenet5", num_steps=2000, num_evals=10, seeds=3)
-        ratios = list(_SHARES)
+        ratios = _FIRST
     else:
         task = TaskConfig("digits", imbalance="4v9:0.9", num_train=100, num_clean=10)
         task = replace(task, num_validation=20, num_test=600)
         base = replace(_PAPER, task=task, model="mlp", learning_rate=0.01, num_steps=200)
-        base, ratios = replace(base, num_evals=4, batch_size=50, seeds=2), ["9:1"]
+        base, ratios = replace(base, num_evals=4, batch_size=50, seeds=2), ("9:1",)
     return {
         _folder(ratio, method): [
             replace(base, task=replace(base.task, imbalance=f"4v9:{_SHARES[ratio]}"), **changes)
         ]
-        for ratio in reversed(ratios)  # the hardest first
+        for ratio in ratios
         for method, changes in METHODS.items()
     }
 

@@ -1,7 +1,8 @@
 """Curves along training and final distributions, as the paper draws them.
 
 Lines are means over the seeds and bands one standard deviation, as in the paper (other figures of
-this package show standard errors). Epochs are those of the evaluations, one each.
+this package show standard errors). They go against training steps, of which all methods make as
+many; the paper's go against epochs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,29 +48,30 @@ def styles_of(labels: Sequence[str]) -> list[dict]:
     return found
 
 
-def band(axes: Axes, curves: np.ndarray, label: str, style: dict) -> None:
-    """Draws mean and standard deviation of curves [S, E] against the epochs."""
-    epochs = np.arange(1, curves.shape[1] + 1)
+def band(axes: Axes, steps: np.ndarray, curves: np.ndarray, label: str, style: dict) -> None:
+    """Draws mean and standard deviation of curves [S, E] against the steps [E]."""
     mean = finite_mean(curves, 0)
     deviation = np.sqrt(finite_mean((curves - mean) ** 2, 0))
-    axes.plot(epochs, mean, lw=1.6, label=label, **style)
+    axes.plot(steps, mean, lw=1.6, label=label, **style)
     low, high = mean - deviation, mean + deviation
-    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, lw=0)
+    axes.fill_between(steps, low, high, color=style["color"], alpha=0.15, lw=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def training_curves(runs: Runs, *, title: str) -> Figure:
-    """Training loss and training error against epochs, both logarithmic.
+    """Training loss and training error against steps, both logarithmic.
 
-    They are means over an epoch's batches, measured before each step and without weights.
+    They are means over the batches since the last evaluation, measured before each step and without
+    weights.
     """
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (label, (result, h)), style in zip(runs.items(), styles_of(list(runs)), strict=True):
-        band(left, _at_least(result.history["train_loss"][h]), label, style)
-        band(right, _at_least(error(result, h, "train")), label, style)
+        steps = result.history["step"]
+        band(left, steps, _at_least(result.history["train_loss"][h]), label, style)
+        band(right, steps, _at_least(error(result, h, "train")), label, style)
     for axes, name in ((left, "training loss"), (right, "training error (%)")):
-        axes.set(xlabel="epoch", ylabel=name)
+        axes.set(xlabel="step", ylabel=name)
         _logarithmic(axes)
         clean_look(axes)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
@@ -84,19 +86,19 @@ def test_curves_and_distribution(  # its name is no test's
     title: str,
     measure: str = "accuracy",  # noqa: PT028
 ) -> Figure:
-    """Test error against epochs, and beside it a dot per seed at the end with their mean."""
+    """Test error against steps, and beside it a dot per seed at the end with their mean."""
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     styles = styles_of(list(runs))
     tops = []
     for row, ((label, (result, h)), style) in enumerate(zip(runs.items(), styles, strict=True)):
         curves, color = error(result, h, measure=measure), style["color"]
-        band(left, curves, label, style)
+        band(left, result.history["step"], curves, label, style)
         tops.append(np.nanmax(finite_mean(curves, 0)[curves.shape[1] // 4 :], initial=0.0))
         ends = final_error(result, h, measure)
         right.scatter(ends, np.full(len(ends), row), s=18, color=color, alpha=0.5, lw=0)
         right.plot([np.mean(ends)], [row], marker="|", ms=17, mew=2.2, color=color)
-    left.set(xlabel="epoch", ylabel="test error (%)", ylim=(0, 1.1 * max(tops) or 1))
+    left.set(xlabel="step", ylabel="test error (%)", ylim=(0, 1.1 * max(tops) or 1))
     right.set_yticks(range(len(runs)), labels=list(runs))
     right.set_ylim(len(runs) - 0.5, -0.5)
     right.set_xlabel("test error at the end (%): seeds, mean")
@@ -144,18 +146,17 @@ def error_by_lambda(
 
 
 def weights_of_classes(runs: Runs, names: Sequence[str], *, title: str) -> Figure:
-    """Mean weight of every class's examples against epochs, a panel per run."""
+    """Mean weight of every class's examples against steps, a panel per run."""
     figure = Figure(figsize=(1.9 + 4.6 * len(runs), 4.0), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
     colors = matplotlib.colormaps["tab10"](np.arange(len(names)) % 10)
     for panel, (label, (result, h)) in zip(panels, runs.items(), strict=True):
         weights = finite_mean(class_weights(result, h), 0)
-        epochs = np.arange(1, len(weights) + 1)
         for c, name in enumerate(names):
-            panel.plot(epochs, weights[:, c], color=colors[c], lw=1.6, label=name)
+            panel.plot(result.history["step"], weights[:, c], color=colors[c], lw=1.6, label=name)
         panel.axhline(1, color=_NORMAL, lw=0.8, ls=":")
         panel.set_title(label, fontsize=10)
-        panel.set_xlabel("epoch")
+        panel.set_xlabel("step")
         clean_look(panel)
     panels[0].set_ylabel("mean weight of the class")
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")

@@ -188,9 +188,10 @@ def _entries(folder: Path, preset: str) -> list[Entry]:
 
 
 _CHANCE = "at this rate some of the small network's runs stay at chance (errors.csv)"
+_UNDERFITTED = "the small network is underfitted: LOW's training error, too, is above Normal's"
 _CAUSES = {
-    "LOW: WRN": "the small network is underfitted: LOW's training error, too, is above Normal's",
-    "lower test error than IS": "LOW's training error, too, is above that of IS (errors.csv)",
+    "LOW: WRN": _UNDERFITTED,
+    "LOW has a lower": _UNDERFITTED,
     "FL": _CHANCE,
     "SPL": _CHANCE,
     "MentorNet": _CHANCE,
