@@ -86,7 +86,7 @@ def test_arms_of_the_tables():
     assert (third.task.noise, third.first_seed, third.seeds) == ("background:0.4:3", 2, 1)
     assert configs["mnist/weighted/0"].weighting == "oracle_noise"
     tuned = configs["cifar10/baseline_es/1"]
-    assert (tuned.num_steps, tuned.schedule) == (1800, "drops:1200,1500")
+    assert (tuned.num_steps, tuned.schedule) == (1350, "drops:900,1125")
     assert (tuned.fine_tune_steps, tuned.fine_tune_learning_rate) == (500, 0.003)
     assert configs["cifar10/random/0"].fine_tune_steps == 0  # Table 2 has no RANDOM +FT
     clean = configs["cifar10/clean_only/0"]

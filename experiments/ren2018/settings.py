@@ -24,7 +24,7 @@ class _Small(NamedTuple):
 
 
 _CPU = {
-    "cifar10": _Small(10_000, 1000, 2400, "signed"),
+    "cifar10": _Small(10_000, 1000, 1800, "signed"),
     "mnist": _Small(5_000, 500, 1500, "none"),
 }
 

@@ -119,7 +119,7 @@ EXPERIMENT = Experiment(
     summary="Table 1, Figure 6: 40 % of the labels flipped uniformly",
     presets={
         "smoke": "digits, an MLP, four methods, 240 steps, 2 seeds; some seconds",
-        "cpu": "CIFAR-10 (10,000 images, 200 clean, 2,400 steps) and MNIST (5,000, 100 clean, "
+        "cpu": "CIFAR-10 (10,000 images, 200 clean, 1,800 steps) and MNIST (5,000, 100 clean, "
         "1,500 steps), LeNet-5, no augmentation, lr 0.03, 500 steps of fine-tuning, 3 seeds; "
         "about half an hour on 2 cores",
         "paper": "CIFAR-10 and -100, WRN-28-10, 60,000 steps, 5 seeds; a GPU, some days",

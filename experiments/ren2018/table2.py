@@ -255,7 +255,7 @@ EXPERIMENT = Experiment(
     summary="Table 2, Figures 3, 6, 7: 40 % of the labels flipped to a background class",
     presets={
         "smoke": "digits, an MLP, three methods, 240 steps, 2 trials; some seconds",
-        "cpu": "CIFAR-10 (10,000 images, 2,400 steps) and MNIST (5,000, 1,500 steps), LeNet-5, no "
+        "cpu": "CIFAR-10 (10,000 images, 1,800 steps) and MNIST (5,000, 1,500 steps), LeNet-5, no "
         "augmentation, lr 0.03, 100 clean, 500 steps of fine-tuning, 3 trials; half an hour on "
         "2 cores",
         "paper": "CIFAR-10 and -100, ResNet-32, 80,000 steps, 5 trials; a GPU, some days",
