@@ -140,4 +140,5 @@ EXPERIMENT = Experiment(
     items=ITEMS,
     printed=not_run(PAPER, CLAIMS, ITEMS, GPU.format(name="santiago2021.figure7")),
     entries=stored_statements(PAPER, ITEMS),
+    causes={"than IS": "perhaps: IS sees three times as many images a step"},
 )
