@@ -273,7 +273,7 @@ def test_small_run(name, tmp_path):
     assert "statement" in text
     asked = {entry.claim for entry in entries}
     assert len(asked) == len(entries) > 2
-    pictures = {path.stem.split("_")[0] for path in folder.glob("*.png")}
+    pictures = {path.stem.split("_")[0] for path in folder.rglob("*.png")}
     items = {item.lower().replace(" ", "") for item in experiment.items}
     assert pictures <= items
     assert pictures >= {item for item in items if item.startswith("figure")}
