@@ -182,6 +182,12 @@ _COMMAND = (
     "hours on a CPU, or a GPU: python -m experiments run ren2018.figure2 --preset cpu, or paper"
 )
 
+_CAUSES = {
+    "lookahead": "after a quarter of the paper's steps lookahead's error still falls (figure)",
+    "random is within": "neither has settled after a quarter of the paper's steps (figure)",
+    "rises by ten": "weights or samples by class suffice against 199:1 here",
+}
+
 EXPERIMENT = Experiment(
     name="ren2018.figure2",
     summary="test error on MNIST 4 against 9 under class imbalance, with ten clean images",
@@ -196,4 +202,5 @@ EXPERIMENT = Experiment(
     items=ITEMS,
     printed=not_run("Figure 2", {}, claims(list(_SHARES)), ITEMS, _COMMAND),
     entries=stored_statements(PAPER, ITEMS),
+    causes=_CAUSES,
 )
