@@ -6,6 +6,7 @@ lookahead to the clean set, without a step. Left: those batches. Right: batches 
 each, in which 40 % of the labels are flipped to the background class anew.
 """
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -81,17 +82,18 @@ def _half_trained(config: RunConfig, task: Task):
     for first in range(0, config.num_steps // 2, size):
         indices, clean = stream(first, size)[None], clean_stream(first, size)[None]
         state, _, _ = program.advance(state, indices, clean, data, hyper)
-    params, model_state = jax.tree.map(lambda leaf: leaf[0, 0], program.network(state))
-
-    def losses_of(params, inputs: Array, labels: Array) -> Array:
-        output, _ = model.apply(params, model_state, inputs, train=True)
-        return losses.cross_entropy(output.logits, labels)
-
+    network = jax.tree.map(lambda leaf: leaf[0, 0], program.network(state))
     chosen = clean_stream(0, 1)[0]
     clean = jnp.asarray(task.clean.inputs[chosen]), jnp.asarray(task.clean.labels[chosen])
 
-    @jax.jit
-    def weigh(inputs: Array, labels: Array) -> Array:
+    @jax.jit  # the network and the clean batch are arguments: as constants XLA would fold them
+    def weigh(network, clean, inputs: Array, labels: Array) -> Array:
+        params, model_state = network
+
+        def losses_of(params, inputs: Array, labels: Array) -> Array:
+            output, _ = model.apply(params, model_state, inputs, train=True)
+            return losses.cross_entropy(output.logits, labels)
+
         def one(batch: tuple[Array, Array]) -> Array:
             return lookahead_weights(
                 lambda params: losses_of(params, *batch),
@@ -101,7 +103,7 @@ def _half_trained(config: RunConfig, task: Task):
 
         return jax.lax.map(one, (inputs, labels))
 
-    return weigh
+    return functools.partial(weigh, network, clean)
 
 
 def measures_of(left: Weighed, right: Weighed) -> dict[str, float]:
