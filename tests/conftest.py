@@ -7,8 +7,9 @@ rather than through MLIR, which compiles small programs sooner; set XLA_FLAGS to
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", _QUICK)
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # what tests compile stays with them
 
 import jax
