@@ -183,8 +183,7 @@ _COMMAND = (
 )
 
 _CAUSES = {
-    "lookahead": "after a quarter of the paper's steps lookahead's error still falls (figure)",
-    "random is within": "neither has settled after a quarter of the paper's steps (figure)",
+    "lookahead": "perhaps: another network, and a quarter of the paper's steps",
     "rises by ten": "weights or samples by class suffice against 199:1 here",
 }
 

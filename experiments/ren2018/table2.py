@@ -244,7 +244,7 @@ def _arms(preset: str) -> Arms:
 
 
 _COMMAND = "a GPU: python -m experiments run ren2018.table2 --preset paper"
-_SLOW = "lookahead starts slowly: the rate drops before it has learned in every trial (Figure 7)"
+_SLOW = "perhaps: lookahead starts slowly, and the rate drops before it has learned"
 _UNFITTED = "perhaps: after so few steps few wrong labels are fitted, which the paper's 80,000 do"
 _CAUSES = {
     "WEIGHTED: CIFAR-100": "the paper prints RANDOM's numbers once more, to the last digit",
