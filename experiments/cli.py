@@ -30,8 +30,9 @@ class Run:
 
     name: Annotated[str, tyro.conf.Positional]
     """For instance demo or ren2018.figure2; see `list`."""
-    preset: Literal["smoke", "cpu", "paper"] = "cpu"
-    """smoke: seconds, to see that it works. cpu: minutes to an hour. paper: as printed."""
+    preset: Literal["smoke", "cpu", "paper", "released"] = "cpu"
+    """smoke: seconds, to see that it works. cpu: minutes to an hour. paper: as printed. released:
+    as in the paper's released code, where that differs."""
     seeds: int | None = None
     """Number of seeds; by default the preset's."""
     out: Path | None = None

@@ -301,6 +301,16 @@ def test_statements_of_the_figures_are_listed():
         assert {entry.item for entry in printed} == set(figure.EXPERIMENT.items)
 
 
+def test_figure2_as_the_paper_and_as_the_released_code_have_it():
+    for preset, model in (("paper", "lenet5"), ("released", "ren2018_net")):
+        arms = figure2.EXPERIMENT.arms(preset)
+        assert len(arms) == 5 * 6
+        for (config,) in arms.values():
+            found = (config.model, config.num_steps, config.learning_rate, config.batch_size)
+            assert found == (model, 8000, 1e-3, 100)
+            assert (config.seeds, config.task.num_clean) == (10, 10)
+
+
 @pytest.mark.parametrize("figure", [figure2, figure4, figure5])
 def test_figures_run_and_show_what_is_finished(figure, tmp_path):
     experiment, folder = figure.EXPERIMENT, tmp_path / "run"
