@@ -11,6 +11,7 @@ from experiments.data import TaskConfig
 from experiments.experiment import Options, present, run
 from experiments.ledger import NOT_RUN, OTHER_SETTING, VERDICTS, Printed, read_ledger
 from experiments.ren2018 import claims, figure2, figure3, figure4, figure5, noise, table1, table2
+from experiments.ren2018 import rates as learning_rates
 from experiments.ren2018.sweep import at
 from experiments.result import Result
 
@@ -76,6 +77,12 @@ def test_schedules_are_the_papers():
     early = noise.stopped_early(long)
     assert (early.schedule, early.num_steps) == ("drops:40000,50000", 60_000)
     assert early.num_steps / early.num_evals == long.num_steps / long.num_evals
+
+
+def test_longer_training_keeps_the_drops_shares_of_the_steps():
+    config = noise.with_drops(RunConfig(num_steps=400, num_evals=4), 400, 1 / 2, 3 / 4)
+    longer = noise.lengthened(config, 4)
+    assert (longer.schedule, longer.num_steps, longer.num_evals) == ("drops:800,1200", 1600, 16)
 
 
 def test_arms_of_the_tables():
@@ -168,6 +175,22 @@ def test_claims_of_the_figures_of_table_2():
     asked = statements_of("ren2018", table2.claims("CIFAR-10", table2.ROWS), measures)
     assert len(asked) == 6
     assert all(statement.holds.tolist() == [True, False] for statement in asked)
+
+
+def test_claims_of_the_ablation_of_the_learning_rate():
+    accuracy = {"OURS": [[60.0, 50], [70, 40]], "BASELINE": [[50.0, 60], [60, 40]]}
+    accuracy |= {f"{row}, 4 x the steps": values for row, values in accuracy.items()}
+    share = "effective sample size (share of the batch)"
+    measures = {
+        at(row, rate): np.array(values)
+        for row, own in accuracy.items()
+        for rate, values in zip((0.01, 0.1), own, strict=True)
+    }
+    measures |= {at(share, 0.01): np.array([0.4, 0.6]), at(share, 0.1): np.array([0.2, 0.5])}
+    asked = statements_of("ren2018", learning_rates.claims("digits", (0.01, 0.1)), measures)
+    held = [statement.holds.tolist() for statement in asked]
+    assert held == [[True, False]] * 6 + [[False, True]]
+    assert all(statement.expected.startswith("control") for statement in asked)
 
 
 def test_measures_of_figure_3():
@@ -311,7 +334,7 @@ def test_figure2_as_the_paper_and_as_the_released_code_have_it():
             assert (config.seeds, config.task.num_clean) == (10, 10)
 
 
-@pytest.mark.parametrize("figure", [figure2, figure4, figure5])
+@pytest.mark.parametrize("figure", [figure2, figure4, figure5, learning_rates])
 def test_figures_run_and_show_what_is_finished(figure, tmp_path):
     experiment, folder = figure.EXPERIMENT, tmp_path / "run"
     assert "no method" in present(experiment, tmp_path / "empty", "smoke", {})
@@ -324,7 +347,7 @@ def test_figures_run_and_show_what_is_finished(figure, tmp_path):
     whole = run(experiment, options._replace(resume=True))
     assert len(whole) > len(part)
     entries = read_ledger(folder / "ledger.json")["entries"]
-    assert entries
+    assert bool(entries) == (figure is not learning_rates)  # what is not the paper's has no entry
     assert all(entry.seeds == 2 for entry in entries)
-    name = "figure2_ratios" if figure is figure2 else experiment.name.split(".")[1]
+    name = "figure2_ratios" if figure is figure2 else experiment.name.split(".")[-1]
     assert (folder / f"{name}.png").exists()

@@ -28,6 +28,7 @@ class Method(NamedTuple):
     tuned_row: str
     changes: Mapping[str, Any]
     stops_early: bool = False
+    times: int = 1  # as many steps
 
 
 METHODS = {
@@ -49,6 +50,8 @@ METHODS = {
     "mentornet": Method("MENTORNET", "MENTORNET +FT", {"weighting": "mentornet:0.6"}),
     "clean_only": Method("CLEAN ONLY", "", {}),
     "ours": Method("OURS", "", {"weighting": "lookahead"}),
+    "baseline_long": Method("BASELINE, 4 x the steps", "", {}, times=4),
+    "ours_long": Method("OURS, 4 x the steps", "", {"weighting": "lookahead"}, times=4),
 }
 
 
@@ -80,6 +83,13 @@ def stopped_early(config: RunConfig) -> RunConfig:
     return with_drops(config, config.num_steps * 3 // 4, 2 / 3, 5 / 6)
 
 
+def lengthened(config: RunConfig, times: int) -> RunConfig:
+    """The configuration with as many times the steps, drops at the same shares of them."""
+    drops = parse_schedule(config.schedule).drops
+    shares = [drop / config.num_steps for drop in drops]
+    return with_drops(config, times * config.num_steps, *shares)
+
+
 def configuration(name: str, setting: Setting, noise: str, *, tunes: bool) -> RunConfig:
     """A method's configuration under a noise, with all seeds."""
     method, base = METHODS[name], setting.base
@@ -89,6 +99,8 @@ def configuration(name: str, setting: Setting, noise: str, *, tunes: bool) -> Ru
     config = replace(config, **method.changes)
     if method.stops_early:
         config = stopped_early(config)
+    if method.times > 1:
+        config = lengthened(config, method.times)
     if tunes:
         rate, schedule = setting.fine_tune_learning_rate, parse_schedule(config.schedule)
         if rate is None:

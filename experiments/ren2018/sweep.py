@@ -1,4 +1,4 @@
-"""Accuracies under background flips against one number: of clean images, or the noise rate."""
+"""Accuracies under background flips against one number, such as that of clean images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from experiments.config import RunConfig
 from experiments.experiment import Arms
 from experiments.files import write_csv, write_json
 from experiments.ledger import show
-from experiments.ren2018.claims import PAPER
+from experiments.ren2018.claims import PAPER, Measures
 from experiments.ren2018.noise import LABELS, accuracies
 from experiments.result import is_finished, load_result
 from experiments.results import align
@@ -30,6 +30,8 @@ COLORS = {
     "BASELINE +ES +FT": "#D55E00",
     "RANDOM": "#999999",
     "OURS": "#009E73",
+    "BASELINE, 4 x the steps": "#888888",
+    "OURS, 4 x the steps": "#66C2A5",
 }
 
 
@@ -77,11 +79,19 @@ def curves_of(sweep: Sweep, folder: Path) -> dict[str, dict[float, np.ndarray]]:
 
 
 def present_sweep(
-    folder: Path, preset: str, sweep: Sweep, claims: Callable[[str], list[Claim]]
+    folder: Path,
+    preset: str,
+    sweep: Sweep,
+    claims: Callable[[str], list[Claim]],
+    more: Measures | None = None,
 ) -> str:
-    """Writes the figure, the numbers and the statements of what is finished."""
+    """Writes the figure, the numbers and the statements of what is finished.
+
+    The claims are about the accuracies `at` the values, and about `more` measures.
+    """
     curves = curves_of(sweep, folder)
     measures = {at(row, v): x for row, own in curves.items() for v, x in own.items()}
+    measures |= more or {}
     statements = statements_of(PAPER, claims(sweep.label), measures)
     name = sweep.item.lower().replace(" ", "")
     lines = [["dataset", "row", sweep.axis, "seed", "test_accuracy"]]
