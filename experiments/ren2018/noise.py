@@ -50,8 +50,12 @@ METHODS = {
     "mentornet": Method("MENTORNET", "MENTORNET +FT", {"weighting": "mentornet:0.6"}),
     "clean_only": Method("CLEAN ONLY", "", {}),
     "ours": Method("OURS", "", {"weighting": "lookahead"}),
-    "baseline_long": Method("BASELINE, 4 x the steps", "", {}, times=4),
-    "ours_long": Method("OURS, 4 x the steps", "", {"weighting": "lookahead"}, times=4),
+    "ours_clipped": Method("OURS clipped", "", {"weighting": "lookahead+clip:0:5"}),
+    "baseline_long": Method("BASELINE, 4 x steps", "", {}, times=4),
+    "ours_long": Method("OURS, 4 x steps", "", {"weighting": "lookahead"}, times=4),
+    "ours_clipped_long": Method(
+        "OURS clipped, 4 x steps", "", {"weighting": "lookahead+clip:0:5"}, times=4
+    ),
 }
 
 

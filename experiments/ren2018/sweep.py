@@ -30,8 +30,10 @@ COLORS = {
     "BASELINE +ES +FT": "#D55E00",
     "RANDOM": "#999999",
     "OURS": "#009E73",
-    "BASELINE, 4 x the steps": "#888888",
-    "OURS, 4 x the steps": "#66C2A5",
+    "OURS clipped": "#0072B2",
+    "BASELINE, 4 x steps": "#888888",
+    "OURS, 4 x steps": "#66C2A5",
+    "OURS clipped, 4 x steps": "#56B4E9",
 }
 
 
