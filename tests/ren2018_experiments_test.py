@@ -183,7 +183,7 @@ def test_claims_of_the_ablation_of_the_learning_rate():
         at(row, 0.1): np.array(values)
         for row, values in zip(learning_rates.ROWS, accuracy * 2, strict=True)
     }
-    measures |= {at(learning_rates.EFFECTIVE, 0.1): np.array([0.3, 0.4])}
+    measures |= {at(learning_rates.USED, 0.1): np.array([30.0, 40.0])}
     asked = statements_of("ren2018", learning_rates.claims("digits", (0.01, 0.1)), measures)
     assert len(asked) == 7  # nothing is asked at the other rate
     assert all(statement.holds.tolist() == [True, False] for statement in asked)

@@ -19,12 +19,12 @@ from experiments.ledger import stored_statements
 from experiments.ren2018.claims import PAPER, about
 from experiments.ren2018.noise import METHODS, Setting, configuration, with_drops
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
-from experiments.ren2018.sweep import Sweep, arms_of, at, present_sweep
+from experiments.ren2018.sweep import Sweep, arms_of, at, curves_table, present_sweep
 from experiments.result import is_finished, load_result
 
 _METHODS = ("baseline", "ours", "ours_clipped", "baseline_long", "ours_long", "ours_clipped_long")
 ROWS = tuple(METHODS[name].row for name in _METHODS)
-EFFECTIVE = "share of the batch that OURS uses"
+USED = "OURS: share of the batch used"
 ITEMS = {"Table 2": "CIFAR with 40 % of the labels flipped to a background class, 10 clean a class"}
 
 
@@ -70,27 +70,39 @@ def claims(label: str, rates: Sequence[float]) -> list[Claim]:
                 needs = (at(row, rate), at(other, rate))
                 found.append(about(text, place, needs, np.greater))
         text = f"{where}: OURS uses less than a third of its batches"
-        found.append(about(text, place, (at(EFFECTIVE, rate),), lambda share: share < 1 / 3))
+        found.append(about(text, place, (at(USED, rate),), lambda share: share < 100 / 3))
     return [claim._replace(is_control=True) for claim in found]
 
 
-def used_shares(sweep: Sweep, folder: Path) -> dict[str, np.ndarray]:
-    """OURS's effective sample sizes as shares of the batch [S], means over the last half."""
-    found = {}
-    for rate in sweep.values:
-        path = folder / f"{rate:g}" / "ours"
-        if is_finished(path):
+def further_measures(swept: Sweep, folder: Path) -> dict[str, dict[float, np.ndarray]]:
+    """Percent [S] by measure and rate: noisy validation accuracy, and the share of a batch used.
+
+    The share is the effective sample size by the batch size, mean over the last half of training.
+    """
+    found: dict[str, dict[float, np.ndarray]] = {}
+    for rate in swept.values:
+        for name in _METHODS[:3]:
+            path = folder / f"{rate:g}" / name
+            if not is_finished(path):
+                continue
             result = load_result(path)
-            sizes = result.history["train_effective_sample_size"][0]
-            late = sizes[:, sizes.shape[1] // 2 :].mean(axis=1)
-            found[at(EFFECTIVE, rate)] = late / result.configs[0].batch_size
-    return found
+            row, history = METHODS[name].row, result.history
+            accuracy = 100 * history["validation_accuracy"][0, :, -1].astype(float)
+            found.setdefault(f"{row}: noisy validation accuracy", {})[rate] = accuracy
+            sizes = history["train_effective_sample_size"][0].astype(float)
+            late = 100 * sizes[:, sizes.shape[1] // 2 :].mean(axis=1)
+            share = late / result.configs[0].batch_size
+            found.setdefault(f"{row}: share of the batch used", {})[rate] = share
+    return dict(sorted(found.items(), key=lambda item: item[0].split(": ")[::-1]))
 
 
 def _present(folder: Path, preset: str) -> str:
     swept = sweep(preset)
-    asked, more = claims(swept.label, swept.values), used_shares(swept, folder)
-    return present_sweep(folder, preset, swept, lambda label: asked, more)
+    more = further_measures(swept, folder)
+    asked = claims(swept.label, swept.values)
+    measures = {at(name, rate): x for name, own in more.items() for rate, x in own.items()}
+    text = present_sweep(folder, preset, swept, lambda label: asked, measures)
+    return f"{text}\n\n{curves_table(swept, 'percent', more)}" if more else text
 
 
 EXPERIMENT = Experiment(

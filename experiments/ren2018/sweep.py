@@ -119,10 +119,12 @@ def present_sweep(
         is_logarithmic=sweep.is_logarithmic,
     )
     plotting.save(figure, folder / f"{name}.png")
-    return f"{_table(sweep, curves)}\n\n{statements_table(statements)}"
+    table = curves_table(sweep, "test accuracy (%)", curves)
+    return f"{table}\n\n{statements_table(statements)}"
 
 
-def _table(sweep: Sweep, curves: Curves) -> str:
+def curves_table(sweep: Sweep, what: str, curves: Curves) -> str:
+    """Means and 95 % intervals, a line per row, a column per value."""
     seeds = {len(values) for own in curves.values() for values in own.values()}
     header = ["row", *(f"{value:g}" for value in sweep.values), ""]
     body = [
@@ -130,7 +132,7 @@ def _table(sweep: Sweep, curves: Curves) -> str:
         for row, own in curves.items()
     ]
     count = ", ".join(map(str, sorted(seeds)))
-    title = f"{sweep.item}: {sweep.label}, test accuracy (%) against {sweep.axis}; {count} seeds"
+    title = f"{sweep.item}: {sweep.label}, {what} against {sweep.axis}; {count} seeds"
     return f"{title}\n{align([header, *body])}"
 
 
