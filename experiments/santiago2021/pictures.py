@@ -72,6 +72,7 @@ def training_curves(runs: Runs, *, title: str) -> Figure:
         band(right, steps, _at_least(error(result, h, "train")), label, style)
     for axes, name in ((left, "training loss"), (right, "training error (%)")):
         axes.set(xlabel="step", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         _logarithmic(axes)
         clean_look(axes)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
@@ -99,6 +100,7 @@ def test_curves_and_distribution(  # its name is no test's
         right.scatter(ends, np.full(len(ends), row), s=18, color=color, alpha=0.5, lw=0)
         right.plot([np.mean(ends)], [row], marker="|", ms=17, mew=2.2, color=color)
     left.set(xlabel="step", ylabel="test error (%)", ylim=(0, 1.1 * max(tops) or 1))
+    left.xaxis.set_major_locator(MaxNLocator(6))
     right.set_yticks(range(len(runs)), labels=list(runs))
     right.set_ylim(len(runs) - 0.5, -0.5)
     right.set_xlabel("test error at the end (%): seeds, mean")
