@@ -151,6 +151,8 @@ def test_claims_are_asked_of_every_seed():
     (statement,) = statements_of("ren2018", [best], measures)
     assert statement.holds.tolist() == [True, False, False]  # a tie is not above
     assert statements_of("ren2018", [best], {"A": measures["A"], "OURS": measures["OURS"]}) == []
+    (fewer,) = statements_of("ren2018", [best], measures | {"B": measures["B"][:2]})
+    assert fewer.holds.tolist() == [True, False]  # the seeds that all have
 
 
 def test_the_papers_own_numbers_fulfil_its_claims():

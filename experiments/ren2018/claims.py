@@ -16,8 +16,17 @@ Column = Mapping[str, Printed]  # row of a table -> what the paper prints
 
 
 def about(text: str, place: str, needs: tuple[str, ...], holds: Callable[..., np.ndarray]) -> Claim:
-    """A claim about the measures that it needs: those, each [S], -> booleans [S]."""
-    return Claim(text, place, needs, lambda found: holds(*(np.asarray(found[n]) for n in needs)))
+    """A claim about the measures that it needs: those, each [S], -> booleans [S].
+
+    Of measures with more seeds than others the first are taken, which all of them have.
+    """
+
+    def ask(found: Mapping[str, np.ndarray]) -> np.ndarray:
+        values = [np.asarray(found[name]) for name in needs]
+        common = min(map(len, values))
+        return holds(*(own[:common] for own in values))
+
+    return Claim(text, place, needs, ask)
 
 
 def is_best(row: str, rows: Sequence[str], label: str, place: str) -> Claim:
