@@ -241,6 +241,11 @@ def lookahead_reweight(
     none helps. Momentum and weight decay of the training optimizer still act on such a step.
     The clean batch comes with the training batch (`Batch.clean` in `make_train_step`).
 
+    **Few examples, large steps.** At mean one, the only helpful example of a batch of B weighs B.
+    As the clean set is learned fewer examples help, so that learning rates which uniform weights
+    bear can be too large, up to a collapse after which no example helps. Lower the rate, or cap the
+    weights: `chain(lookahead_reweight(), clip(0, 5))` (`experiments run ren2018.table2.rates`).
+
     Args:
       mode: "fast" (default) or "unrolled", see `lookahead_weights`.
       optimizer: of the virtual steps, "unrolled" only.
