@@ -95,4 +95,8 @@ EXPERIMENT = Experiment(
     items=ITEMS,
     printed=not_run("Figure 5", {}, claims("CIFAR-10"), ITEMS, _COMMAND),
     entries=stored_statements(PAPER, ITEMS),
+    causes={
+        "without noise OURS": "perhaps, as in Table 2: lookahead's few positive weights share the "
+        "whole step, too large at the rate that all rows share (ren2018.table2.rates)"
+    },
 )
