@@ -165,9 +165,21 @@ def _item(
 
 def _provenance(record: dict[str, Any]) -> str:
     made = record["made"]
-    seeds = f"{record['seeds']} seeds; " if record["seeds"] else ""
     command = f"python -m experiments run {record['experiment']} --preset {record['preset']}"
-    return f"`{command}`: {record['what']}. {seeds}{made['device']}, jax {made['versions']['jax']}."
+    device = f"{made['device']}, jax {made['versions']['jax']}"
+    return f"`{command}`: {record['what']}. {seeds_of(record)}{device}."
+
+
+def seeds_of(record: dict[str, Any]) -> str:
+    """How many seeds the arms had; arms that start at seeds of their own share them out."""
+    most, arms = record["seeds"], record["arms"].values()
+    if not most:
+        return ""
+    own = [arm.get("seeds", record["base"]["seeds"]) for arm in arms]
+    fewest = most if any("first_seed" in arm for arm in arms) else min(own)
+    if fewest < most:
+        return f"Run with {fewest} to {most} seeds; "
+    return f"Run with {most} seed{'s' * (most > 1)}; "
 
 
 def _figures(experiment: Experiment, item: str, folder: Path) -> list[Path]:

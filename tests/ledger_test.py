@@ -13,7 +13,7 @@ from experiments.catalogue import EXPERIMENTS, NAMES
 from experiments.cli import main
 from experiments.experiment import Experiment, Options, run
 from experiments.ledger import Entry, Printed
-from experiments.results_page import PAPERS, page_text
+from experiments.results_page import PAPERS, page_text, seeds_of
 from experiments.statements import Statement, statements_as_json
 
 ITEMS = {"Figure 1": "one", "Figure 2": "two"}
@@ -127,6 +127,19 @@ def test_a_run_writes_its_part_and_the_page_shows_it(tmp_path, monkeypatch):
     assert "![table1_errors](results/ren2018.table1-smoke/table1_errors.png)" in page
     nothing = page_text([], tmp_path)
     assert "| ren2018 | 0 | 0 | 0 | 0 | 2 | 2 |" in nothing
+
+
+@pytest.mark.parametrize(
+    ("seeds", "arms", "text"),
+    [
+        (None, {}, ""),
+        (1, {"a": {}}, "Run with 1 seed; "),
+        (10, {"a": {"seeds": 10}, "b": {}}, "Run with 1 to 10 seeds; "),
+        (2, {"trial 0": {}, "trial 1": {"first_seed": 1}}, "Run with 2 seeds; "),
+    ],
+)
+def test_the_page_says_how_many_seeds_were_run(seeds, arms, text):
+    assert seeds_of({"seeds": seeds, "base": {"seeds": 1}, "arms": arms}) == text
 
 
 def test_where_it_was_computed_survives_a_later_report(tmp_path):
