@@ -254,9 +254,9 @@ _CAUSES = {
     "accuracy of S-MODEL": "perhaps: the paper's knows the noise ratios, ours does not",
     "CIFAR-10: OURS": _LARGE_STEPS,
     "OURS: CIFAR-10": _LARGE_STEPS,
-    "weights find": _LARGE_STEPS,
-    "background flips: OURS": _LARGE_STEPS,
-    "accuracy of OURS": _LARGE_STEPS,
+    **dict.fromkeys(
+        ("weights find", "background flips: OURS", "accuracy of OURS"), f"perhaps: {_LARGE_STEPS}"
+    ),
     **dict.fromkeys(("RANDOM", "REED", "+ES", "accuracy of BASELINE"), _UNFITTED),
 }
 _CLAIMS = [claim for label in COLUMNS for claim in claims(label, ROWS)]
