@@ -159,6 +159,6 @@ EXPERIMENTS = (
                 "400 epochs, 5 seeds; a GPU and a day"
             ),
         },
-        _CAUSES,
+        {claim: f"perhaps, as in zhou2022.figure5: {cause}" for claim, cause in _CAUSES.items()},
     ),
 )
