@@ -348,5 +348,8 @@ def test_figures_run_and_show_what_is_finished(figure, tmp_path):
     entries = read_ledger(folder / "ledger.json")["entries"]
     assert bool(entries) == (figure is not learning_rates)  # what is not the paper's has no entry
     assert all(entry.seeds == 2 for entry in entries)
+    if figure is learning_rates:
+        uniform = next(li for li in whole.splitlines() if li.startswith("BASELINE: share of"))
+        assert uniform.split()[-6:] == ["100.0", "±", "0.0"] * 2  # equal weights use all of it
     name = "figure2_ratios" if figure is figure2 else experiment.name.split(".")[-1]
     assert (folder / f"{name}.png").exists()

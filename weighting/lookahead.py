@@ -244,7 +244,8 @@ def lookahead_reweight(
     **Few examples, large steps.** At mean one, the only helpful example of a batch of B weighs B.
     As the clean set is learned fewer examples help, so that learning rates which uniform weights
     bear can be too large, up to a collapse after which no example helps. Lower the rate, or cap the
-    weights: `chain(lookahead_reweight(), clip(0, 5))` (`experiments run ren2018.table2.rates`).
+    weights: `chain(lookahead_reweight(), clip(0, 5))`. What that changes is measured by
+    `python -m experiments run ren2018.table2.rates`.
 
     Args:
       mode: "fast" (default) or "unrolled", see `lookahead_weights`.

@@ -14,6 +14,11 @@ PAPER = "ren2018"
 Measures = Mapping[str, np.ndarray]  # name -> a number per seed [S]
 Column = Mapping[str, Printed]  # row of a table -> what the paper prints
 
+LARGE_STEPS = (  # a cause, measured in Table 2
+    "lookahead's few positive weights share the whole step, too large at the rate that all rows "
+    "share; at a smaller one, or with capped weights, it is above BASELINE (ren2018.table2.rates)"
+)
+
 
 def about(text: str, place: str, needs: tuple[str, ...], holds: Callable[..., np.ndarray]) -> Claim:
     """A claim about the measures that it needs: those, each [S], -> booleans [S].

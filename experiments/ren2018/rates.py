@@ -15,8 +15,8 @@ import numpy as np
 from experiments.claims import Claim
 from experiments.config import RunConfig
 from experiments.experiment import Experiment
-from experiments.ledger import stored_statements
-from experiments.ren2018.claims import PAPER, about
+from experiments.ren2018 import table2
+from experiments.ren2018.claims import about
 from experiments.ren2018.noise import METHODS, Setting, configuration, with_drops
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.sweep import Sweep, arms_of, at, curves_table, present_sweep
@@ -25,7 +25,7 @@ from experiments.result import is_finished, load_result
 _METHODS = ("baseline", "ours", "ours_clipped", "baseline_long", "ours_long", "ours_clipped_long")
 ROWS = tuple(METHODS[name].row for name in _METHODS)
 USED = "OURS: share of the batch used"
-ITEMS = {"Table 2": "CIFAR with 40 % of the labels flipped to a background class, 10 clean a class"}
+ITEMS = {"Table 2": table2.ITEMS["Table 2"]}
 
 
 def _setting(preset: str) -> Setting:
@@ -116,5 +116,4 @@ EXPERIMENT = Experiment(
     arms=lambda preset: arms_of(sweep(preset)),
     present=_present,
     items=ITEMS,
-    entries=stored_statements(PAPER, ITEMS),
 )

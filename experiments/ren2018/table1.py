@@ -12,7 +12,14 @@ import numpy as np
 from experiments.claims import Claim
 from experiments.experiment import Arms, Experiment
 from experiments.ledger import Printed
-from experiments.ren2018.claims import Column, about, entries_of_tables, is_best, not_run
+from experiments.ren2018.claims import (
+    LARGE_STEPS,
+    Column,
+    about,
+    entries_of_tables,
+    is_best,
+    not_run,
+)
 from experiments.ren2018.noise import Benchmark, Setting, arms_of, rows_of, with_drops
 from experiments.ren2018.noise_plots import save_confusion
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
@@ -115,8 +122,7 @@ _COMMAND = "a GPU: python -m experiments run ren2018.table1 --preset paper"
 _CLAIMS = [claim for label in COLUMNS for claim in claims(label, ROWS)]
 
 _CAUSES = {
-    "OURS": "perhaps, as in Table 2: lookahead's few positive weights share the whole step, too "
-    "large at the rate that all rows share (ren2018.table2.rates)",
+    "OURS": f"perhaps, as in Table 2: {LARGE_STEPS}",
     "": "perhaps: after so few steps few wrong labels are fitted, which the paper's 60,000 do",
 }
 

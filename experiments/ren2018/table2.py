@@ -16,7 +16,14 @@ from experiments.claims import Claim
 from experiments.experiment import Arms, Experiment, Options
 from experiments.ledger import Printed
 from experiments.ren2018 import figure3, noise
-from experiments.ren2018.claims import Column, about, entries_of_tables, is_best, not_run
+from experiments.ren2018.claims import (
+    LARGE_STEPS,
+    Column,
+    about,
+    entries_of_tables,
+    is_best,
+    not_run,
+)
 from experiments.ren2018.noise import (
     LABELS,
     Benchmark,
@@ -244,18 +251,14 @@ def _arms(preset: str) -> Arms:
 
 
 _COMMAND = "a GPU: python -m experiments run ren2018.table2 --preset paper"
-_LARGE_STEPS = (
-    "lookahead's few positive weights share the whole step, too large at the rate that all rows "
-    "share; at a smaller one, or with capped weights, it is above BASELINE (ren2018.table2.rates)"
-)
 _UNFITTED = "perhaps: after so few steps few wrong labels are fitted, which the paper's 80,000 do"
 _CAUSES = {
     "WEIGHTED: CIFAR-100": "the paper prints RANDOM's numbers once more, to the last digit",
     "accuracy of S-MODEL": "perhaps: the paper's knows the noise ratios, ours does not",
-    "CIFAR-10: OURS": _LARGE_STEPS,
-    "OURS: CIFAR-10": _LARGE_STEPS,
+    "CIFAR-10: OURS": LARGE_STEPS,
+    "OURS: CIFAR-10": LARGE_STEPS,
     **dict.fromkeys(
-        ("weights find", "background flips: OURS", "accuracy of OURS"), f"perhaps: {_LARGE_STEPS}"
+        ("weights find", "background flips: OURS", "accuracy of OURS"), f"perhaps: {LARGE_STEPS}"
     ),
     **dict.fromkeys(("RANDOM", "REED", "+ES", "accuracy of BASELINE"), _UNFITTED),
 }
