@@ -43,7 +43,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 
 bench: .venv/installed-dev
-	$(BIN)/python -m experiments.benchmarks
+	$(BIN)/python -m benchmarks.step_time
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache

@@ -1,16 +1,8 @@
 """The experiments by name."""
 
-from experiments import (
-    comparison,
-    demo,
-    difficulty,
-    ren2018,
-    santiago2021,
-    sensitivity,
-    xu2021,
-    zhou2022,
-)
-from experiments.experiment import Experiment
+from experiments import ren2018, santiago2021, xu2021, zhou2022
+from experiments.reporting.experiment import Experiment
+from experiments.studies import comparison, demo, difficulty, sensitivity
 
 _ALL: tuple[Experiment, ...] = (
     demo.EXPERIMENT,

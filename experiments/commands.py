@@ -4,33 +4,36 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import cli, galleries, methods, plotting, telescope_plots
+from experiments import arguments
 from experiments.catalogue import EXPERIMENTS, NAMES
-from experiments.compilation_cache import use_compilation_cache
-from experiments.config import SAMPLERS, RunConfig
 from experiments.data.augmentation import AUGMENTATIONS
-from experiments.experiment import Options, present, read_record, run
-from experiments.explain import Choices, explain
-from experiments.grammar import Parameter, lookup
-from experiments.losses import LOSSES
-from experiments.models import MODELS
-from experiments.procedures import PROCEDURES
-from experiments.result import Result, load_result
-from experiments.results import align
-from experiments.results_page import keep, write_page
-from experiments.schemes import SCHEMES
-from experiments.training import load_source, train
+from experiments.explain import galleries, telescope_plots
+from experiments.explain.overview import Choices, explain
+from experiments.methods import table
+from experiments.methods.losses import LOSSES
+from experiments.methods.procedures import PROCEDURES
+from experiments.methods.schemes import SCHEMES
+from experiments.networks.models import MODELS
+from experiments.reporting import plotting
+from experiments.reporting.experiment import Options, present, read_record, run
+from experiments.reporting.results_page import keep, write_page
+from experiments.tools.compilation_cache import use_compilation_cache
+from experiments.tools.grammar import Parameter, lookup
+from experiments.tools.tables import align
+from experiments.training.config import SAMPLERS, RunConfig
+from experiments.training.driver import load_source, train
+from experiments.training.result import Result, load_result
 
 
-def execute(command: cli.Command) -> None:
+def execute(command: arguments.Command) -> None:
     """Does what the command says."""
     use_compilation_cache()
     match command:
-        case cli.List():
+        case arguments.List():
             print(catalogue())
-        case cli.Methods():
-            print(methods.as_markdown() if command.markdown else methods.as_text(), end="")
-        case cli.Run():
+        case arguments.Methods():
+            print(table.as_markdown() if command.markdown else table.as_text(), end="")
+        case arguments.Run():
             experiment = lookup(command.name, NAMES, "experiment")
             folder = command.out or Path("runs") / f"{experiment.name}-{command.preset}"
             options = Options(
@@ -45,13 +48,13 @@ def execute(command: cli.Command) -> None:
                 command.pretrained,
             )
             print(f"\n{run(experiment, options)}\n\nEverything is in {folder}")
-        case cli.Report(folder=None, results=results):
+        case arguments.Report(folder=None, results=results):
             print(f"Written to {write_page(results)}")
-        case cli.Report(folder=Path() as folder, keep=is_kept, results=results):
+        case arguments.Report(folder=Path() as folder, keep=is_kept, results=results):
             print(report(folder))
             if is_kept:
                 print(f"\nKept in {keep(folder, results)}")
-        case cli.Explain():
+        case arguments.Explain():
             choices = Choices(
                 command.arms,
                 command.suspicious_end,
@@ -60,7 +63,7 @@ def execute(command: cli.Command) -> None:
                 command.data_dir,
             )
             print(explain(command.folders, command.out, choices))
-        case cli.Train():
+        case arguments.Train():
             train_own(command)
 
 
@@ -75,12 +78,12 @@ def catalogue() -> str:
     schemes = [["weighting", "values (default)", "what it does"]]
     for name, scheme in SCHEMES.items():
         clean = "; needs a clean set" if scheme.needs_clean else ""
-        summary = methods.find(name, ("scheme", "part")).summary
+        summary = table.find(name, ("scheme", "part")).summary
         schemes.append([name, _values(scheme.parameters), summary + clean])
     losses = [["loss", "values (default)", "what it does"]]
     for name, loss in LOSSES.items():
         two = "" if loss.is_multiclass else "; for two classes"
-        summary = methods.find(name, ("loss",)).summary
+        summary = table.find(name, ("loss",)).summary
         losses.append([name, _values(loss.parameters), summary + two])
     others = [
         ["kind", "names"],
@@ -112,7 +115,7 @@ def report(folder: Path) -> str:
     return present(experiment, folder, record["preset"])
 
 
-def train_own(command: cli.Train) -> None:
+def train_own(command: arguments.Train) -> None:
     """Trains one configuration and shows it."""
     train(
         command.config,

@@ -2,72 +2,70 @@
 
 from collections.abc import Callable
 
-from theory_checks import (
-    descent_lemma,
-    low_firstorder,
-    low_proxy,
-    low_qp,
-    low_regularizer,
-    ren_lemma1,
-    ren_metagrad,
-    ren_thm2,
-    ren_timing,
-    xu_claim1,
-    xu_dual,
-    xu_joint,
-    xu_lemmas,
-    xu_networks,
-    xu_prop1,
-    xu_prop2,
-    xu_prop3,
-    xu_regularization,
-    xu_tails,
-    xu_thm1,
-    zhou_biasvar,
-    zhou_discussion,
-    zhou_imbalance,
-    zhou_margin,
-    zhou_noise,
-    zhou_thm1,
-    zhou_thm2,
-    zhou_thm_a1,
-    zhou_uncertainty,
-)
 from theory_checks.records import Check
+from theory_checks.ren2018 import lemma1, metagradient, theorem2, timing
+from theory_checks.santiago2021 import first_order, proxy, quadratic_program, regularizer
+from theory_checks.xu2021 import (
+    claim1,
+    descent_lemma,
+    dual,
+    joint,
+    lemmas,
+    networks,
+    proposition1,
+    proposition2,
+    proposition3,
+    regularization,
+    tails,
+)
+from theory_checks.xu2021 import theorem1 as xu_theorem1
+from theory_checks.zhou2022 import (
+    bias_variance,
+    discussion,
+    imbalance,
+    margin,
+    noise,
+    theorem_a1,
+    uncertainty,
+)
+from theory_checks.zhou2022 import theorem1 as zhou_theorem1
+from theory_checks.zhou2022 import (
+    theorem2 as zhou_theorem2,
+)
 
-# name -> checks of a preset, "smoke" (seconds) or "full"
+# "ren2018.lemma1" -> checks of a preset, "smoke" (seconds) or "full"
 CHECKS: dict[str, Callable[[str], list[Check]]] = {
-    module.__name__.rpartition(".")[2]: module.checks
+    module.__name__.partition(".")[2]: module.checks
     for module in (
-        ren_metagrad,
-        ren_lemma1,
-        ren_thm2,
-        ren_timing,
-        low_qp,
-        low_firstorder,
-        low_regularizer,
-        low_proxy,
-        xu_tails,
-        xu_dual,
-        xu_claim1,
-        xu_prop1,
-        xu_prop2,
-        xu_prop3,
-        xu_thm1,
-        xu_lemmas,
+        metagradient,
+        lemma1,
+        theorem2,
+        timing,
+        quadratic_program,
+        first_order,
+        regularizer,
+        proxy,
+        tails,
+        dual,
+        claim1,
+        proposition1,
+        proposition2,
+        proposition3,
+        xu_theorem1,
+        lemmas,
         descent_lemma,
-        xu_networks,
-        xu_joint,
-        xu_regularization,
-        zhou_biasvar,
-        zhou_noise,
-        zhou_imbalance,
-        zhou_margin,
-        zhou_uncertainty,
-        zhou_thm1,
-        zhou_thm_a1,
-        zhou_thm2,
-        zhou_discussion,
+        networks,
+        joint,
+        regularization,
+        bias_variance,
+        noise,
+        imbalance,
+        margin,
+        uncertainty,
+        zhou_theorem1,
+        theorem_a1,
+        zhou_theorem2,
+        discussion,
     )
 }
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from weighting.erm import masked_mean
+from weighting.linearize import masked_mean
 
 PyTree = Any
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from weighting.erm import LinearizedLosses
+from weighting.linearize import LinearizedLosses
 
 PyTree = Any
 LossFn = Callable[[Array, Array], Array]

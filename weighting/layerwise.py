@@ -32,7 +32,7 @@ from jax import Array, lax
 
 from weighting._checks import check_vector
 from weighting._layers import Layer, trace
-from weighting.erm import LinearizedLosses
+from weighting.linearize import LinearizedLosses
 
 PyTree = Any
 

@@ -9,8 +9,8 @@ import optax
 from jax import Array
 
 from weighting.base import PyTree, Signals, Weighting
-from weighting.erm import linearize_losses, masked_mean, weighted_risk
 from weighting.layerwise import linearize_layers
+from weighting.linearize import linearize_losses, masked_mean, weighted_risk
 from weighting.metrics import accuracy, effective_sample_size, predict
 
 

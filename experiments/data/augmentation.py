@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.grammar import lookup
+from experiments.tools.grammar import lookup
 
 
 class Augmentation(NamedTuple):

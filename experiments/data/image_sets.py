@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from experiments.data.cache import Arrays, cache_dir, cached
 from experiments.data.types import Dataset, Source
+from experiments.tools.cache import Arrays, cache_dir, cached
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview#image_classification"
 _GROUP_FEATURE = "lesion"  # a text that names what several images show

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import claims
-from experiments.claims import Claim
-from experiments.ledger import Entry, Printed, of_statements, of_table
+from experiments.reporting import claims
+from experiments.reporting.claims import Claim
+from experiments.reporting.ledger import Entry, Printed, of_statements, of_table
 
 PAPER = "ren2018"
 Measures = Mapping[str, np.ndarray]  # name -> a number per seed [S]

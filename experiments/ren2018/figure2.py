@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import plotting
-from experiments.claims import Claim, statements_of
-from experiments.config import RunConfig
 from experiments.data import TaskConfig
-from experiments.experiment import Arms, Experiment
-from experiments.files import write_json
-from experiments.ledger import stored_statements
 from experiments.ren2018.claims import PAPER, about, not_run
 from experiments.ren2018.sweep import draw
-from experiments.result import Result, is_finished, load_result
-from experiments.results import Row, format_table, rows_as_json
-from experiments.statements import statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.claims import Claim, statements_of
+from experiments.reporting.experiment import Arms, Experiment
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.rows import Row, format_table, rows_as_json
+from experiments.reporting.statements import statements_as_json, statements_table
+from experiments.tools.files import write_json
+from experiments.training.config import RunConfig
+from experiments.training.result import Result, is_finished, load_result
 
 METHODS = {
     "lookahead": {"weighting": "lookahead"},

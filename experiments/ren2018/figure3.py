@@ -17,17 +17,17 @@ import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
 
-from experiments import plotting
-from experiments.config import RunConfig
 from experiments.data import Source, Task, make_task
-from experiments.files import write_arrays
-from experiments.program import make_program, seed_data, stack_hyperparameters
-from experiments.streams import shuffled
-from experiments.telescope import ZERO
-from experiments.training import build_model
+from experiments.explain.telescope import ZERO
+from experiments.reporting import plotting
+from experiments.tools.files import write_arrays
+from experiments.training.config import RunConfig
+from experiments.training.driver import build_model
+from experiments.training.program import make_program, seed_data, stack_hyperparameters
+from experiments.training.streams import shuffled
 from weighting import losses
-from weighting.lookahead import lookahead_weights
 from weighting.metrics import corruption_auc
+from weighting.schemes.lookahead import lookahead_weights
 
 RATE = 0.4
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.config import RunConfig
-from experiments.experiment import Experiment
-from experiments.ledger import stored_statements
 from experiments.ren2018.claims import PAPER, about, not_run
 from experiments.ren2018.noise import Setting, configuration, with_drops
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.sweep import Sweep, arms_of, at, present_sweep
+from experiments.reporting.claims import Claim
+from experiments.reporting.experiment import Experiment
+from experiments.reporting.ledger import stored_statements
+from experiments.training.config import RunConfig
 
 NOISE = "background:0.4:3"
 SIZES = (15, 50, 100, 300, 1000)

@@ -7,14 +7,14 @@ stopping (ES) and fine-tuning (FT).
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.claims import Claim
-from experiments.config import RunConfig
-from experiments.experiment import Experiment
-from experiments.ledger import stored_statements
 from experiments.ren2018.claims import LARGE_STEPS, PAPER, about, not_run
 from experiments.ren2018.noise import Setting, configuration, with_drops
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.sweep import Sweep, arms_of, at, present_sweep
+from experiments.reporting.claims import Claim
+from experiments.reporting.experiment import Experiment
+from experiments.reporting.ledger import stored_statements
+from experiments.training.config import RunConfig
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 _METHODS = ("ours", "baseline_ft", "baseline_es", "random")

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.config import RunConfig
-from experiments.experiment import Arms
-from experiments.method_rows import last_evaluation
-from experiments.result import Result, is_finished, load_result
-from experiments.schedule import parse_schedule
+from experiments.reporting.experiment import Arms
+from experiments.reporting.method_rows import last_evaluation
+from experiments.training.config import RunConfig
+from experiments.training.result import Result, is_finished, load_result
+from experiments.training.schedule import parse_schedule
 
 LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "digits": "digits"}
 

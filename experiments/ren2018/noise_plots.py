@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import plotting, telescope_plots
-from experiments.method_rows import last_evaluation
+from experiments.explain import telescope_plots
 from experiments.ren2018.noise import LABELS, METHODS
-from experiments.result import Result
-from experiments.schedule import parse_schedule
-from experiments.telescope import finite_mean, standard_error
+from experiments.reporting import plotting
+from experiments.reporting.method_rows import last_evaluation
+from experiments.tools.statistics import finite_mean, standard_error
+from experiments.training.result import Result
+from experiments.training.schedule import parse_schedule
 
 COLORS = {
     "BASELINE": "#333333",

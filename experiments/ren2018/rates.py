@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.config import RunConfig
-from experiments.experiment import Experiment
 from experiments.ren2018 import table2
 from experiments.ren2018.claims import about
 from experiments.ren2018.noise import METHODS, Setting, configuration, with_drops
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.sweep import Sweep, arms_of, at, curves_table, present_sweep
-from experiments.result import is_finished, load_result
+from experiments.reporting.claims import Claim
+from experiments.reporting.experiment import Experiment
+from experiments.training.config import RunConfig
+from experiments.training.result import is_finished, load_result
 
 _METHODS = ("baseline", "ours", "ours_clipped", "baseline_long", "ours_long", "ours_clipped_long")
 ROWS = tuple(METHODS[name].row for name in _METHODS)

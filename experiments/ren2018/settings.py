@@ -12,9 +12,9 @@ four rates side by side. That of fine-tuning was chosen on MNIST.
 from dataclasses import replace
 from typing import NamedTuple
 
-from experiments.config import RunConfig
 from experiments.data import TaskConfig
 from experiments.ren2018.noise import Setting, with_drops
+from experiments.training.config import RunConfig
 
 _CPU_RATE = 0.03
 

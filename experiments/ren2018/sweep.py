@@ -7,18 +7,18 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import plotting
-from experiments.claims import Claim, statements_of
-from experiments.config import RunConfig
-from experiments.experiment import Arms
-from experiments.files import write_csv, write_json
-from experiments.ledger import show
 from experiments.ren2018.claims import PAPER, Measures
 from experiments.ren2018.noise import LABELS, accuracies
-from experiments.result import is_finished, load_result
-from experiments.results import align
-from experiments.statements import statements_as_json, statements_table
-from experiments.telescope import finite_mean, standard_error
+from experiments.reporting import plotting
+from experiments.reporting.claims import Claim, statements_of
+from experiments.reporting.experiment import Arms
+from experiments.reporting.ledger import show
+from experiments.reporting.statements import statements_as_json, statements_table
+from experiments.tools.files import write_csv, write_json
+from experiments.tools.statistics import finite_mean, standard_error
+from experiments.tools.tables import align
+from experiments.training.config import RunConfig
+from experiments.training.result import is_finished, load_result
 
 # row or method -> value on the axis -> one number per seed
 Curves = Mapping[str, Mapping[float, np.ndarray]]

@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.experiment import Arms, Experiment
-from experiments.ledger import Printed
 from experiments.ren2018.claims import (
     LARGE_STEPS,
     Column,
@@ -24,7 +21,10 @@ from experiments.ren2018.noise import Benchmark, Setting, arms_of, rows_of, with
 from experiments.ren2018.noise_plots import save_confusion
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.table_page import present_tables
-from experiments.result import Result
+from experiments.reporting.claims import Claim
+from experiments.reporting.experiment import Arms, Experiment
+from experiments.reporting.ledger import Printed
+from experiments.training.result import Result
 
 COLUMNS: dict[str, Column] = {
     "CIFAR-10": {

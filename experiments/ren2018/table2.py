@@ -11,10 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import plotting, telescope_plots
-from experiments.claims import Claim
-from experiments.experiment import Arms, Experiment, Options
-from experiments.ledger import Printed
+from experiments.explain import telescope_plots
 from experiments.ren2018 import figure3, noise
 from experiments.ren2018.claims import (
     LARGE_STEPS,
@@ -38,8 +35,12 @@ from experiments.ren2018.noise import (
 from experiments.ren2018.noise_plots import save_confusion, training_curves
 from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
 from experiments.ren2018.table_page import present_tables
-from experiments.result import Result, load_result
-from experiments.training import load_source
+from experiments.reporting import plotting
+from experiments.reporting.claims import Claim
+from experiments.reporting.experiment import Arms, Experiment, Options
+from experiments.reporting.ledger import Printed
+from experiments.training.driver import load_source
+from experiments.training.result import Result, load_result
 
 COLUMNS: dict[str, Column] = {
     "CIFAR-10": {

@@ -5,10 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import plotting
-from experiments.claims import Claim, statements_of
-from experiments.files import write_csv, write_json
-from experiments.ledger import mean_interval, show
 from experiments.ren2018.claims import PAPER, Column, Measures
 from experiments.ren2018.noise import (
     LABELS,
@@ -17,9 +13,13 @@ from experiments.ren2018.noise import (
     read,
     stopped_on_validation,
 )
-from experiments.result import Result
-from experiments.results import align
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.claims import Claim, statements_of
+from experiments.reporting.ledger import mean_interval, show
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.tools.files import write_csv, write_json
+from experiments.tools.tables import align
+from experiments.training.result import Result
 
 STOPPED = "baseline, stopped on validation"  # ours, not the paper's
 # (folder, data set, results of the methods) -> further measures; may write pictures

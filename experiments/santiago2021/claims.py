@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.result import Result
-from experiments.results import choose
+from experiments.reporting.rows import choose
+from experiments.training.result import Result
 
 PAPER = "santiago2021"
 Found = Mapping[str, Result]  # the finished arms by name

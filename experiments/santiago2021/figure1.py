@@ -17,17 +17,17 @@ import optax
 from jax import Array
 
 from experiments.data import load
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_csv, write_json
-from experiments.ledger import NOT_RUN, Entry, of_statements, stored_statements
-from experiments.models import Model, make_model
-from experiments.plotting import save
+from experiments.networks.models import Model, make_model
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import NOT_RUN, Entry, of_statements, stored_statements
+from experiments.reporting.plotting import save
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
 from experiments.santiago2021.claims import PAPER
 from experiments.santiago2021.gallery import lightest_and_heaviest
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.tools.files import write_arrays, write_csv, write_json
 from weighting.gradient_norms import logit_gradient_norms
 from weighting.losses import cross_entropy
-from weighting.low import low_weights
+from weighting.schemes.low import low_weights
 from weighting.train_step import ModelOutput
 
 PRINTED_LOW = (0.384, 0.378, 0.380, 0.366, 0.388, 0.373, 0.385, 0.386, 0.379, 0.373)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import Claim, not_run, statements_of
 from experiments.data import TaskConfig
-from experiments.experiment import Arms, Experiment
-from experiments.ledger import stored_statements
-from experiments.plotting import save
+from experiments.reporting.claims import Claim, not_run, statements_of
+from experiments.reporting.experiment import Arms, Experiment
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.plotting import save
 from experiments.santiago2021 import pictures
 from experiments.santiago2021.claims import CHOICES, GPU, PAPER, Found, best, final_error
 from experiments.santiago2021.methods import BASELINES, METHODS, method_arms

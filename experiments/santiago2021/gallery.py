@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.result import Result
-from experiments.telescope import mean_weights
+from experiments.explain.telescope import mean_weights
+from experiments.training.result import Result
 
 _GAP, _CAPTION = 0.08, 0.24  # in image sides
 

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from experiments.config import RunConfig
-from experiments.experiment import Arms
+from experiments.reporting.experiment import Arms
+from experiments.training.config import RunConfig
 
 LAMBDAS = (1.0, 0.1, 0.01, 0.001)  # of Figure 4
 PAPER_LAMBDAS = (1.0, 0.5, 0.1, 0.01)  # of which the tables report the best

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import not_run, statements_of
-from experiments.config import RunConfig
 from experiments.data import TaskConfig
-from experiments.experiment import Arms, Experiment
-from experiments.ledger import stored_statements
-from experiments.plotting import Runs, save
+from experiments.reporting.claims import not_run, statements_of
+from experiments.reporting.experiment import Arms, Experiment
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.plotting import Runs, save
 from experiments.santiago2021 import gallery, pictures
 from experiments.santiago2021.claims import (
     GPU,
@@ -31,6 +30,7 @@ from experiments.santiago2021.claims import (
 from experiments.santiago2021.methods import BASELINES, METHODS, ON_MNIST, method_arms
 from experiments.santiago2021.mnist_claims import CLAIMS, MEASURE, SHOWN
 from experiments.santiago2021.report import conclude, finished, images_of, rows_of, write_errors
+from experiments.training.config import RunConfig
 
 ITEMS = {
     "Figure 2": "MNIST: training loss and training error, Normal and LOW",

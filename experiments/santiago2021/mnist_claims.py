@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.result import Result
+from experiments.explain.telescope import mean_weights
+from experiments.reporting.claims import Claim
 from experiments.santiago2021 import gallery
 from experiments.santiago2021.claims import (
     CHOICES,
@@ -19,7 +19,7 @@ from experiments.santiago2021.claims import (
     spread,
 )
 from experiments.santiago2021.methods import BASELINES
-from experiments.telescope import mean_weights
+from experiments.training.result import Result
 
 MEASURE = "accuracy"
 SHOWN = (1.0, 0.1, 0.01)  # in Figures 2 and 3

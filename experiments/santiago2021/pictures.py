@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from experiments.plotting import Runs, clean_look
+from experiments.reporting.plotting import Runs, clean_look
 from experiments.santiago2021.claims import class_weights, error, final_error
-from experiments.telescope import finite_mean
+from experiments.tools.statistics import finite_mean
 
 _NORMAL = "#333333"
 _BLUES = ("#9ECAE1", "#4292C6", "#08519C", "#041E42")  # LOW, from mild to extreme

@@ -1,6 +1,6 @@
 """The numbers of the paper's tables."""
 
-from experiments.ledger import Printed
+from experiments.reporting.ledger import Printed
 
 # Table 1: training images; that of ISIC 2018's vascular class is missing in the paper's text.
 CLASS_COUNTS = {

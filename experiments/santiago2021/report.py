@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.experiment import Arms
-from experiments.files import write_csv, write_json
-from experiments.result import Result, is_finished, load_result
-from experiments.results import Row, describe_choice, format_table, rows_as_json
+from experiments.reporting.experiment import Arms
+from experiments.reporting.rows import Row, describe_choice, format_table, rows_as_json
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
 from experiments.santiago2021.claims import Found, best, error, final_error
 from experiments.santiago2021.methods import METHODS
-from experiments.statements import Statement, statements_as_json, statements_table
-from experiments.training import load_source
+from experiments.tools.files import write_csv, write_json
+from experiments.training.driver import load_source
+from experiments.training.result import Result, is_finished, load_result
 
 
 def finished(folder: Path, arms: Arms) -> Found:

@@ -18,21 +18,21 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import not_run, statements_of
-from experiments.config import RunConfig
 from experiments.data import TaskConfig
-from experiments.experiment import Arms, Experiment
-from experiments.galleries import class_gallery
-from experiments.ledger import Entry, of_statements, of_table
-from experiments.plotting import save
-from experiments.result import Result
-from experiments.results import Row, describe_choice
+from experiments.explain.galleries import class_gallery
+from experiments.reporting.claims import not_run, statements_of
+from experiments.reporting.experiment import Arms, Experiment
+from experiments.reporting.ledger import Entry, of_statements, of_table
+from experiments.reporting.plotting import save
+from experiments.reporting.rows import Row, describe_choice
 from experiments.santiago2021 import gallery, pictures
 from experiments.santiago2021.claims import GPU, PAPER, Found, best
 from experiments.santiago2021.methods import GAMMAS, PAPER_LAMBDAS
 from experiments.santiago2021.printed import CLASS_COUNTS, METRICS, SKIN, skin_column
 from experiments.santiago2021.report import conclude, finished, images_of, write_errors
 from experiments.santiago2021.skin_claims import CLASSES, LABELS, MEASURE, claims_of
+from experiments.training.config import RunConfig
+from experiments.training.result import Result
 
 _TITLES = {"isic2017": "ISIC 2017", "isic2018": "ISIC 2018"}
 _TABLES = {"isic2017": "Table 3", "isic2018": "Table 4"}

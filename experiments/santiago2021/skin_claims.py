@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.claims import Claim
-from experiments.result import Result
+from experiments.explain.telescope import mean_weights
+from experiments.reporting.claims import Claim
 from experiments.santiago2021 import gallery
 from experiments.santiago2021.claims import Found, best, class_weights, error, mean_early, spread
 from experiments.santiago2021.printed import METRICS
-from experiments.telescope import mean_weights
+from experiments.training.result import Result
 
 MEASURE = "balanced_accuracy"
 LABELS = {

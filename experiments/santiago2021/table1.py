@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from experiments.data import load
-from experiments.experiment import Experiment, Options
-from experiments.files import write_csv, write_json
-from experiments.ledger import FAILED, NOT_RUN, OTHER_SETTING, REPRODUCED, Entry
-from experiments.results import align
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import FAILED, NOT_RUN, OTHER_SETTING, REPRODUCED, Entry
 from experiments.santiago2021.printed import CLASS_COUNTS
+from experiments.tools.files import write_csv, write_json
+from experiments.tools.tables import align
 
 ITEMS = {"Table 1": "class counts of the ISIC training sets"}
 _ORDER = {  # the paper's names in the order of the prepared sets' classes

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import Claim, not_run, statements_of
-from experiments.config import RunConfig
 from experiments.data import TaskConfig
-from experiments.experiment import Arms, Experiment
-from experiments.ledger import Entry, of_statements, of_table
-from experiments.plotting import Runs, save
+from experiments.reporting.claims import Claim, not_run, statements_of
+from experiments.reporting.experiment import Arms, Experiment
+from experiments.reporting.ledger import Entry, of_statements, of_table
+from experiments.reporting.plotting import Runs, save
 from experiments.santiago2021 import pictures
 from experiments.santiago2021.claims import GPU, PAPER, Found, best, final_error
 from experiments.santiago2021.methods import METHODS, PAPER_LAMBDAS, method_arms
 from experiments.santiago2021.printed import TEST_ERRORS, column
 from experiments.santiago2021.report import conclude, finished, rows_of, write_errors
+from experiments.training.config import RunConfig
 
 ITEMS = {
     "Table 2": "test error on CIFAR-10 and CIFAR-100",

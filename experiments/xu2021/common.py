@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.experiment import Options
-from experiments.simulated import ORDERS, scores
-from weighting.implicit_bias import average_margin
+from experiments.reporting.experiment import Options
+from experiments.simulated.models import ORDERS, scores
+from weighting.implicit_bias.diagnostics import average_margin
 
 PyTree = Any
 

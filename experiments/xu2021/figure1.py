@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from experiments import plotting
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_csv, write_json
-from experiments.ledger import stored_statements
-from experiments.simulated import Network, scores, train_arms, with_constant
-from experiments.simulated_plots import Plane, planes
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.simulated.models import Network, scores, train_arms, with_constant
+from experiments.simulated.plots import Plane, planes
+from experiments.tools.files import write_arrays, write_csv, write_json
 from experiments.xu2021 import data
 from experiments.xu2021.common import SIZES, keys, load, margins_along, size_of
 

@@ -19,13 +19,13 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from experiments import plotting
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_csv, write_json
-from experiments.ledger import stored_statements
-from experiments.simulated import scores, train_arms, with_constant
-from experiments.simulated_plots import Panel, bands
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.simulated.models import scores, train_arms, with_constant
+from experiments.simulated.plots import Panel, bands
+from experiments.tools.files import write_arrays, write_csv, write_json
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
     CURVE_HEADER,
@@ -40,9 +40,9 @@ from experiments.xu2021.common import (
     milestones,
     size_of,
 )
-from weighting.implicit_bias import angle_between, normalized_margin
-from weighting.margin_based import inverse_margin_weights, kl_matched_weights
-from weighting.max_margin import max_margin
+from weighting.implicit_bias.diagnostics import angle_between, normalized_margin
+from weighting.implicit_bias.max_margin import max_margin
+from weighting.schemes.margin_based import inverse_margin_weights, kl_matched_weights
 
 LINEAR_ARMS = ("equal", "inverse margin", "matched to p*", "proportional to margin")
 CLASS_ARMS = {  # orange : blue

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from experiments import plotting
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_csv, write_json
-from experiments.ledger import stored_statements
-from experiments.simulated import train_arms
-from experiments.simulated_plots import Panel, Plane, bands, planes
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.simulated.models import train_arms
+from experiments.simulated.plots import Panel, Plane, bands, planes
+from experiments.tools.files import write_arrays, write_csv, write_json
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
     CURVE_HEADER,
@@ -32,9 +32,9 @@ from experiments.xu2021.common import (
     place,
     size_of,
 )
-from weighting.implicit_bias import angle_between
-from weighting.max_margin import max_margin
-from weighting.separable_part import finite_solution, separable_part
+from weighting.implicit_bias.diagnostics import angle_between
+from weighting.implicit_bias.max_margin import max_margin
+from weighting.implicit_bias.separable_part import finite_solution, separable_part
 
 SETS = {
     "plane": {"num_separable": 1, "constant": False},

@@ -19,13 +19,13 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from experiments import plotting
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_csv, write_json
-from experiments.ledger import stored_statements
-from experiments.simulated import INITIALIZERS, ORDERS, scores, with_constant
-from experiments.simulated_plots import Histogram, Panel, bands, histograms
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.simulated.models import INITIALIZERS, ORDERS, scores, with_constant
+from experiments.simulated.plots import Histogram, Panel, bands, histograms
+from experiments.tools.files import write_arrays, write_csv, write_json
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
     CURVE_HEADER,
@@ -38,10 +38,10 @@ from experiments.xu2021.common import (
     place,
     size_of,
 )
-from weighting.implicit_bias import angle_between
-from weighting.joint_weighting import STARTS, LogisticModel, joint_weighting
-from weighting.long_horizon import Trajectory, run_descent
-from weighting.max_margin import max_margin
+from weighting.implicit_bias.diagnostics import angle_between
+from weighting.implicit_bias.long_horizon import Trajectory, run_descent
+from weighting.implicit_bias.max_margin import max_margin
+from weighting.schemes.joint_weighting import STARTS, LogisticModel, joint_weighting
 
 PyTree = Any
 ARMS = ("psi from zeros", "psi from normal", "g = 3/2")

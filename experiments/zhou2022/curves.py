@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.simulated import ORDERS, scores, train_arms
+from experiments.simulated.models import ORDERS, scores, train_arms
 from experiments.zhou2022.data import Sets
-from weighting.implicit_bias import average_margin, cosine_similarity, normalized_margin
-from weighting.long_horizon import Trajectory, run_descent
+from weighting.implicit_bias.diagnostics import average_margin, cosine_similarity, normalized_margin
+from weighting.implicit_bias.long_horizon import Trajectory, run_descent
 
 PyTree = Any
 FIRST = 10  # comparisons over time begin at this step

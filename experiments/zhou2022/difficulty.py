@@ -22,16 +22,16 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments.data import Source, Task, TaskConfig, load, make_task
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays
-from experiments.ledger import stored_statements
-from experiments.models import make_model
+from experiments.networks.models import make_model
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.tools.files import write_arrays
 from experiments.zhou2022.class_order import equalized, renamed
 from experiments.zhou2022.difficulty_report import ITEMS, PRINTED, present
 from experiments.zhou2022.networks import Training, logits_and_features, train
-from weighting import ensemble_difficulty
-from weighting.cross_validation import cross_validated_predictions, generalization_error
-from weighting.margin_based import margins
+from weighting.difficulty import several_networks
+from weighting.difficulty.cross_validation import cross_validated_predictions, generalization_error
+from weighting.schemes.margin_based import margins
 
 SETTINGS: dict[str, dict] = {
     "clean": {},
@@ -105,7 +105,7 @@ def _measures(logits, labels):
     return {
         "error": generalization_error(logits, labels).error,
         "margin": jnp.mean(jax.vmap(margins, (0, None))(logits, labels), axis=0),
-        "uncertainty": ensemble_difficulty.predictive_variance(probabilities),
+        "uncertainty": several_networks.predictive_variance(probabilities),
         "is_right": jnp.argmax(jnp.mean(probabilities, axis=0), axis=1) == labels,
     }
 

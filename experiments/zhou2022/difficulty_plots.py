@@ -8,7 +8,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from experiments.plotting import CLEAN, CORRUPTED, clean_look
+from experiments.reporting.plotting import CLEAN, CORRUPTED, clean_look
 
 Found = Mapping[str, np.ndarray]
 _MOST_POINTS = 4000

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
-from experiments import plotting
-from experiments.files import write_csv, write_json
-from experiments.ledger import Entry, show
-from experiments.results import align
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.ledger import Entry, show
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.tools.files import write_csv, write_json
+from experiments.tools.tables import align
 from experiments.zhou2022.difficulty_plots import figure_1, figure_2
 
 Found = Mapping[str, np.ndarray]  # of one seed: error, margin, uncertainty, label, ..., each [N]

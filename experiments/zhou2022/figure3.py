@@ -30,17 +30,17 @@ from jax import Array
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from experiments import plotting
 from experiments.data import Dataset, load
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_csv, write_json
-from experiments.fitting import last, make_fit, make_predict
-from experiments.ledger import stored_statements
-from experiments.models import mlp
-from experiments.results import align
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.networks.models import mlp
+from experiments.reporting import plotting
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.tools.files import write_arrays, write_csv, write_json
+from experiments.tools.tables import align
+from experiments.training.fitting import last, make_fit, make_predict
 from weighting import losses
-from weighting.margin_based import margins
+from weighting.schemes.margin_based import margins
 
 Labelled = tuple[Array, Array]
 BOUND = 1.96

@@ -23,18 +23,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from experiments import plotting
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays, write_csv, write_json
-from experiments.ledger import stored_statements
-from experiments.results import align
-from experiments.simulated import scores
-from experiments.simulated_plots import Panel, bands
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.simulated.models import scores
+from experiments.simulated.plots import Panel, bands
+from experiments.tools.files import write_arrays, write_csv, write_json
+from experiments.tools.tables import align
 from experiments.zhou2022 import curves, pull
 from experiments.zhou2022.data import Sets, simulate
-from weighting.margin_based import inverse_margin_weights, kl_matched_weights
-from weighting.max_margin import max_margin
+from weighting.implicit_bias.max_margin import max_margin
+from weighting.schemes.margin_based import inverse_margin_weights, kl_matched_weights
 
 EQUAL = "equal"
 INVERSE = "inverse margin"

@@ -16,9 +16,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments.data import Source, Task, TaskConfig, load, make_task
-from experiments.experiment import Experiment, Options
-from experiments.files import write_arrays
-from experiments.ledger import stored_statements
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.ledger import stored_statements
+from experiments.tools.files import write_arrays
 from experiments.zhou2022.class_order import equalized, renamed
 from experiments.zhou2022.figure5_report import ITEMS, present, printed
 from experiments.zhou2022.margin_curves import curves, data_of, reference_margins

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.plotting import clean_look
+from experiments.reporting.plotting import clean_look
 from experiments.zhou2022.raised_weights import EQUAL, SETTINGS, lowering
 
 Curves = Mapping[str, np.ndarray]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import plotting
-from experiments.files import write_csv, write_json
-from experiments.ledger import Entry, show
-from experiments.results import align
-from experiments.statements import Statement, statements_as_json, statements_table
+from experiments.reporting import plotting
+from experiments.reporting.ledger import Entry, show
+from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.tools.files import write_csv, write_json
+from experiments.tools.tables import align
 from experiments.zhou2022.figure5_plots import errors_figure, margins_figure
 from experiments.zhou2022.raised_weights import (
     EQUAL,

@@ -15,10 +15,10 @@ import numpy as np
 from jax import Array
 
 from experiments.data import Task
-from experiments.models import Model, make_model
+from experiments.networks.models import Model, make_model
 from experiments.zhou2022.networks import Training, logits_and_features, train
-from weighting.implicit_bias import homogeneity_order, parameter_norm
-from weighting.margin_based import margins
+from weighting.implicit_bias.diagnostics import homogeneity_order, parameter_norm
+from weighting.schemes.margin_based import margins
 
 PyTree = Any
 QUANTILE = 0.01

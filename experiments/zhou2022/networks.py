@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from experiments.models import Model
+from experiments.networks.models import Model
 from weighting import Batch, init_train_state, losses, make_train_step, per_example
 
 PyTree = Any

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import Task
-from weighting.margin_based import inverse_margin_weights, small_margin_weights
-from weighting.per_example import known_examples_weights
+from weighting.schemes.margin_based import inverse_margin_weights, small_margin_weights
+from weighting.schemes.per_example import known_examples_weights
 
 EQUAL = "equal"
 SMALL_SHARE = 0.1  # of the examples have "small margins"

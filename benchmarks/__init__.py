@@ -1,0 +1,1 @@
+"""Benchmarks: what a step costs in time, operations, memory and communication."""

@@ -1,0 +1,155 @@
+"""Many runs at once beside one run after another: the main job's table, and LeNet-5.
+
+Run `python -m benchmarks.many_runs`. A method's runs (configurations times seeds) are
+trained in one call, and then in one call each, in the same process. Both ways make their data,
+evaluate and record; both are compiled beforehand. What is compared besides time is every run's
+accuracy on the test set after every interval. LeNet-5 trains on random images, where only the time
+counts, with more and more runs at once.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tyro
+from tqdm.auto import tqdm
+
+from benchmarks.machine import describe_machine
+from experiments.data import Dataset, Source, TaskConfig
+from experiments.studies.demo import EXPERIMENT
+from experiments.tools.files import write_json
+from experiments.tools.host_memory import keep_large_blocks
+from experiments.tools.tables import align
+from experiments.training.config import RunConfig
+from experiments.training.driver import load_source, train
+from experiments.training.result import Result
+
+LENET_RUNS = (1, 2, 4)
+LENET_BATCHES = (50, 256)
+
+
+class Comparison(NamedTuple):
+    """Seconds of all runs together and one after another, and whether the results agree."""
+
+    num_runs: int
+    together: float
+    one_by_one: float
+    same_accuracy: float  # part of all test accuracies that agree exactly
+    largest_difference: float  # of test accuracies
+    mean_difference: float  # of the mean test accuracy over all runs at the end
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster together."""
+        return self.one_by_one / self.together
+
+
+def compare(configs: Sequence[RunConfig], source: Source) -> Comparison:
+    """Trains the configurations with all their seeds, both ways."""
+    single = [replace(c, seeds=1, first_seed=s) for c in configs for s in c.seed_numbers]
+    _timed(configs, source)
+    _timed([single[0]], source)
+    together, result = _timed(configs, source)
+    times, alone = zip(*(_timed([config], source) for config in single), strict=True)
+    ours = result.history["test_accuracy"].reshape(len(single), -1)
+    theirs = np.concatenate([one.history["test_accuracy"] for one in alone]).reshape(ours.shape)
+    shown = ~np.isnan(ours)
+    return Comparison(
+        num_runs=len(single),
+        together=together,
+        one_by_one=sum(times),
+        same_accuracy=float(np.mean(ours[shown] == theirs[shown])),
+        largest_difference=float(np.max(np.abs(ours - theirs)[shown])),
+        mean_difference=float(np.mean(ours[:, -1]) - np.mean(theirs[:, -1])),
+    )
+
+
+def lenet_milliseconds(num_runs: int, batch_size: int, num_steps: int) -> float:
+    """Per run and step of LeNet-5, for so many runs at once."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4 * batch_size, 28, 28, 1), np.uint8)
+    labels = rng.integers(0, 10, len(images)).astype(np.int32)
+    data = Dataset(images, labels, 10, "random")
+    config = RunConfig(
+        task=TaskConfig(num_train=3 * batch_size, num_validation=20, num_test=20, num_clean=10),
+        model="lenet5",
+        weighting="low:0.1",
+        batch_size=batch_size,
+        num_steps=2 * num_steps,
+        num_evals=2,
+        seeds=num_runs,
+    )
+    result = train(config, source=Source(data, None), at_once=num_runs, progress=False)
+    return 1e3 * result.seconds_per_step / num_runs
+
+
+def main(
+    preset: str = "cpu", seeds: int | None = None, out: Path = Path("results/many_runs.json")
+) -> None:
+    """Prints the tables and writes them as JSON.
+
+    Args:
+      preset: of the main job.
+      seeds: how many, instead of the preset's.
+      out: the JSON file.
+    """
+    keep_large_blocks()
+    table = [["main job", "runs", "together s", "one by one s", "times faster", "same accuracy"]]
+    table[0].append("largest difference")
+    records, sources = [], {}
+    for name, configs in tqdm(EXPERIMENT.arms(preset).items(), unit="method"):
+        if seeds is not None:
+            configs = [replace(config, seeds=seeds) for config in configs]
+        key = configs[0].task.dataset
+        sources[key] = sources.get(key) or load_source(configs[0])
+        row = compare(configs, sources[key])
+        table.append([name, *_cells(row)])
+        records.append({"name": name, **row._asdict(), "ratio": row.ratio})
+    total = Comparison(
+        num_runs=sum(r["num_runs"] for r in records),
+        together=sum(r["together"] for r in records),
+        one_by_one=sum(r["one_by_one"] for r in records),
+        same_accuracy=float(np.mean([r["same_accuracy"] for r in records])),
+        largest_difference=max(r["largest_difference"] for r in records),
+        mean_difference=max((r["mean_difference"] for r in records), key=abs),
+    )
+    table.append(["all", *_cells(total)])
+    print(align(table))
+    lenet = [["LeNet-5, batch", "runs at once", "ms per run and step"]]
+    lenet_records = []
+    for batch_size in LENET_BATCHES:
+        for num_runs in LENET_RUNS:
+            milliseconds = lenet_milliseconds(num_runs, batch_size, 20 if preset == "cpu" else 2)
+            lenet.append([str(batch_size), str(num_runs), f"{milliseconds:.2f}"])
+            lenet_records.append(
+                {"batch_size": batch_size, "at_once": num_runs, "ms_per_step": milliseconds}
+            )
+    print(f"\n{align(lenet)}")
+    record = {"machine": describe_machine(), "preset": preset, "main_job": records}
+    record |= {"all": {**total._asdict(), "ratio": total.ratio}, "lenet5": lenet_records}
+    write_json(out, record)
+    print(f"Written to {out}")
+
+
+def _timed(configs: Sequence[RunConfig], source: Source) -> tuple[float, Result]:
+    begin = time.perf_counter()
+    result = train(configs, source=source, stop_on_nonfinite=False, progress=False)
+    return time.perf_counter() - begin, result
+
+
+def _cells(row: Comparison) -> list[str]:
+    return [
+        str(row.num_runs),
+        f"{row.together:.2f}",
+        f"{row.one_by_one:.2f}",
+        f"{row.ratio:.1f}",
+        f"{100 * row.same_accuracy:.1f} %",
+        f"{row.largest_difference:.4f}",
+    ]
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

@@ -1,0 +1,250 @@
+"""Step times on this machine: each weighting scheme beside plain ERM, in turn, on the same batch.
+
+Run `python -m benchmarks.step_time`. Candidates are called once per round in a rotating order,
+and a ratio is the median over rounds of the ratio within a round, so that a slow spell of the
+machine touches both sides. Steps are compiled ahead of time and keep their inputs (no donation), so
+every call repeats the same work.
+"""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import tyro
+
+import weighting
+from benchmarks.machine import describe_machine
+from experiments.networks.convolution import convolve_plainly
+from experiments.networks.models import Model, lenet5, ren2018_net
+from experiments.tools.files import write_json
+from experiments.tools.host_memory import keep_large_blocks
+from experiments.training.timing import (
+    Candidate,
+    Table,
+    compile_candidate,
+    interleave,
+    paired_ratio,
+)
+from weighting import losses
+
+HAND_WRITTEN = "value_and_grad"
+UNIFORM = "uniform"
+PLAIN = "uniform, XLA's convolutions"
+CLEAN_SIZES = (10, 32, 100)
+PEER = "PyTorch: "
+
+
+def tables() -> list[Table]:
+    """The two tables: LOW's network at its batch size, and lookahead's."""
+    return [
+        Table(
+            "LeNet-5, batch 256",
+            lenet5(10),
+            losses.cross_entropy,
+            optax.sgd(0.1, momentum=0.9),
+            256,
+            _candidates(256, lenet5(10, convolve=convolve_plainly)),
+        ),
+        Table(
+            "ren2018_net, batch 100",
+            ren2018_net(),
+            losses.logistic,
+            optax.sgd(1e-3),
+            100,
+            _candidates(100, ren2018_net(convolve=convolve_plainly)),
+        ),
+    ]
+
+
+def _candidates(batch_size: int, plain_model: Model) -> dict[str, Candidate]:
+    lookahead = weighting.lookahead_reweight
+    unrolled = lookahead(mode="unrolled", optimizer=optax.sgd(1e-3))
+    head = lookahead(select=lambda path: "head" in jax.tree_util.keystr(path))
+    by_layers = {
+        f"lookahead by layers, {size} clean": Candidate(
+            lookahead(), size, layerwise=True, max_ratio=1.1 * lookahead_floor(size, batch_size)
+        )
+        for size in CLEAN_SIZES
+    }
+    return {
+        HAND_WRITTEN: Candidate(None),
+        UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.0),
+        PLAIN: Candidate(weighting.uniform(), model=plain_model),
+        "low:0.1": Candidate(weighting.low(0.1), max_ratio=1.03),
+        "low:0.1, osqp": Candidate(weighting.low(0.1, solver="osqp")),
+        "low:0.1, all parameters by layers": Candidate(
+            weighting.low(0.1, gradient="parameters"), layerwise=True
+        ),
+        **{f"lookahead, {size} clean": Candidate(lookahead(), size) for size in CLEAN_SIZES},
+        **by_layers,
+        "unrolled, 10 clean": Candidate(unrolled, 10),
+        "last layer, 10 clean": Candidate(head, 10, max_ratio=1.15),
+        "kept for 5 steps, 10 clean": Candidate(lookahead(refresh_every=5), 10, num_steps=5),
+    }
+
+
+def lookahead_floor(num_clean: int, batch_size: int) -> float:
+    """Products of a lookahead step over those of a plain one, (4 + 3 m / n) / 3.
+
+    A plain step is three passes (forward, signals, gradient); lookahead adds one with the clean
+    gradient as direction, and the clean gradient itself.
+    """
+    return (4 + 3 * num_clean / batch_size) / 3
+
+
+def measure(table: Table, *, rounds: int, warm_up: int = 3) -> list[dict]:
+    """Times a table's candidates; one record each, ratios to `uniform` (its own: to hand-written).
+
+    Times are per step. The table must have the candidates `value_and_grad` and `uniform`.
+    """
+    compiled = {name: compile_candidate(table, c) for name, c in table.candidates.items()}
+    peers = peer_steps(table)
+    calls = {name: one.call for name, one in compiled.items()}
+    seconds = interleave(calls | peers, rounds=rounds, warm_up=warm_up)
+    steps = {name: candidate.num_steps for name, candidate in table.candidates.items()}
+    per_step = {
+        name: [time / steps.get(name, 1) for time in times] for name, times in seconds.items()
+    }
+    records = []
+    for name, candidate in table.candidates.items():
+        reference = HAND_WRITTEN if name in (HAND_WRITTEN, UNIFORM) else UNIFORM
+        ratio, low, high = paired_ratio(per_step[name], per_step[reference])
+        records.append(
+            {
+                "name": name,
+                "reference": reference,
+                "median_ms": 1e3 * float(np.median(per_step[name])),
+                "ratio": ratio,
+                "ratio_quartiles": [low, high],
+                "max_ratio": candidate.max_ratio,
+                "min_ratio": None,
+                "flops": compiled[name].flops,
+                "flop_ratio": compiled[name].flops / compiled[reference].flops,
+                "max_flop_ratio": candidate.max_flop_ratio,
+                "temp_bytes": compiled[name].temp_bytes,
+                "num_clean": candidate.num_clean,
+            }
+        )
+    for name in peers:
+        best = _fastest_like(name.removeprefix(PEER), per_step)
+        ratio, low, high = paired_ratio(per_step[name], per_step[best])
+        records.append(
+            {
+                "name": name,
+                "reference": best,
+                "median_ms": 1e3 * float(np.median(per_step[name])),
+                "ratio": ratio,
+                "ratio_quartiles": [low, high],
+                "max_ratio": None,
+                "min_ratio": 3.0 if "lookahead" in name else 1.0,
+                "flops": None,
+                "flop_ratio": None,
+                "max_flop_ratio": None,
+                "temp_bytes": None,
+                "num_clean": None,
+            }
+        )
+    return records
+
+
+def peer_steps(table: Table) -> dict[str, Callable[[], Any]]:
+    """PyTorch's steps for a table, if PyTorch is installed."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    from benchmarks.pytorch_peers import peers
+
+    steps = peers(table.title, table.batch_size, CLEAN_SIZES)
+    return {PEER + name: step for name, step in steps.items()}
+
+
+def _fastest_like(name: str, seconds: dict[str, list[float]]) -> str:
+    """Of our exact steps that do what `name` does, the one with the least median."""
+    like = [name, name.replace("lookahead,", "lookahead by layers,")]
+    return min(like, key=lambda one: float(np.median(seconds[one])))
+
+
+def format_records(records: list[dict]) -> str:
+    """An aligned text table."""
+    header: tuple[str, ...] = (
+        "step",
+        "ms",
+        "ratio",
+        "quartiles",
+        "to",
+        "MFLOP",
+        "FLOP ratio",
+        "temp MiB",
+        "target",
+    )
+    rows: list[tuple[str, ...]] = [header]
+    for record in records:
+        low, high = record["ratio_quartiles"]
+        temp = record["temp_bytes"]
+        rows.append(
+            (
+                record["name"],
+                f"{record['median_ms']:.2f}",
+                f"{record['ratio']:.2f}",
+                f"{low:.2f}-{high:.2f}",
+                record["reference"],
+                "-" if record["flops"] is None else f"{record['flops'] / 1e6:.1f}",
+                "-" if record["flops"] is None else f"{record['flop_ratio']:.4f}",
+                "-" if temp is None else f"{temp / 2**20:.1f}",
+                _target(record),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def main(
+    rounds: int = 30, quick: bool = False, out: Path = Path("results/benchmarks.json")
+) -> None:
+    """Times train steps, prints ratios beside their targets and writes everything as JSON.
+
+    Args:
+      rounds: how often each step is timed.
+      quick: two rounds, to see that it runs.
+      out: the JSON file.
+    """
+    keep_large_blocks()
+    rounds = 2 if quick else rounds
+    machine = describe_machine()
+    print(f"{machine['processor']}, {machine['cpu_count']} cores; {machine['device']}; ", end="")
+    print(f"jax {machine['packages']['jax']}; {rounds} rounds")
+    print(
+        "Ratios are medians over rounds, with quartiles. FLOP are XLA's: a conditional counts its"
+    )
+    print("dearest branch, a loop (osqp, norms of all parameters) one iteration.")
+    results = []
+    for table in tables():
+        records = measure(table, rounds=rounds)
+        print(f"\n{table.title}\n{format_records(records)}", flush=True)
+        results.append({"title": table.title, "batch_size": table.batch_size, "records": records})
+    write_json(out, {"machine": machine, "rounds": rounds, "tables": results})
+    print(f"\nWritten to {out}")
+
+
+def _target(record: dict) -> str:
+    """What was aimed at, and whether it was met."""
+    parts = []
+    for label, value, bound in (
+        ("time", record["ratio"], record["max_ratio"]),
+        ("FLOP", record["flop_ratio"], record["max_flop_ratio"]),
+    ):
+        if bound is not None:
+            parts.append(f"{label} <= {bound:.2f}: {'met' if value <= bound else 'missed'}")
+    least = record["min_ratio"]
+    if least is not None:
+        parts.append(f"time >= {least:.2f}: {'met' if record['ratio'] >= least else 'missed'}")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,1 @@
+"""Who was weighted up, and when."""

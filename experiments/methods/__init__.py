@@ -1,0 +1,1 @@
+"""What can be trained with: weighting schemes, losses, samplers and procedures by name."""

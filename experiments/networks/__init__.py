@@ -1,0 +1,1 @@
+"""Networks, and what makes them trainable by the driver."""

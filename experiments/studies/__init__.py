@@ -1,0 +1,1 @@
+"""Experiments of the project's own: they belong to no paper."""

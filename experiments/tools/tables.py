@@ -1,0 +1,22 @@
+"""Text tables."""
+
+from collections.abc import Sequence
+
+
+def align(lines: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """Columns padded to equal width, the first line a header.
+
+    The first and the last column stand to the left; those between, which hold `numbers`, to the
+    right.
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for i, line in enumerate(lines):
+        cells = [
+            cell.rjust(width) if numbers and 0 < j < len(widths) - 1 else cell.ljust(width)
+            for j, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        text.append("  ".join(cells).rstrip())
+        if i == 0:
+            text.append("  ".join("-" * width for width in widths))
+    return "\n".join(text)

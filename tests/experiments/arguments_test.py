@@ -1,0 +1,128 @@
+"""The command line: help, listings, errors, and every command once on tiny settings."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from experiments.__main__ import main
+from experiments.ren2018 import figure2
+from experiments.reporting.rows import Row, choose, format_table
+from experiments.studies import demo
+from experiments.training.result import load_result
+
+TINY = [
+    *("--dataset", "digits", "--noise", "uniform:0.4", "--model", "mlp:8"),
+    *("--num-steps", "20", "--num-evals", "2", "--seeds", "2"),
+    *("--num-validation", "60", "--num-test", "100"),
+]
+
+
+def test_list_names_everything(capsys):
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    for name in ("demo", "ren2018.figure2", "low", "lookahead", "uniform:RATE", "lenet5", "smoke"):
+        assert name in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["train", "--help"]])
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "dem"], "unknown experiment 'dem'; known are demo, comparison"),
+        (["train", "--weighting", "lo"], "did you mean 'low'"),
+        (["train", "--weighting", "low:-1"], "regularization must be positive"),
+        (["train", "--weighting", "low:nan"], "regularization must be positive"),
+        (["train", "--loss", "hinge"], "unknown loss 'hinge'"),
+        (["train", "--loss", "logistic"], "is for two classes; this task has 10"),
+        (["train", "--model", "resnet"], "unknown model"),
+        (["train", "--dataset", "digit"], "Did you mean 'digits'"),
+        (["train", "--noise", "uniform:1.5"], "1.5"),
+        (["train", "--imbalance", "long_tail:5000"], "with no example"),
+        (["train", "--weighting", "lookahead", "--num-clean", "0"], "needs a clean set"),
+        (["train", "--learning-rate", "-1"], "learning_rate must lie in"),
+        (["train", "--batch-size", "5000"], "batch size 5000 does not fit"),
+        (["train", "--num-steps", "7", "--num-evals", "2"], "num_evals=2 must divide"),
+        (["train", "--dataset", "mnist", "--data-dir", "/nonexistent"], "mnist"),
+        (["report", "/nonexistent"], "no experiment"),
+    ],
+)
+def test_bad_input_is_refused_before_work(arguments, message, capsys, tmp_path):
+    out = [] if arguments[0] == "report" else ["--out", str(tmp_path / "new")]
+    try:
+        status = main([*arguments, *out])
+    except SystemExit as stop:  # refused while the arguments were read
+        status = stop.code
+    assert status in (1, 2)
+    assert message in re.sub(r"[│\s]+", " ", capsys.readouterr().err)  # tyro draws a box
+    assert not (tmp_path / "new").exists()
+
+
+def test_train_and_report(capsys, tmp_path):
+    folder = tmp_path / "run"
+    command = ["train", *TINY, "--weighting", "lookahead", "--out", str(folder)]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "test_accuracy" in text
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * 2
+    final = [row["test_accuracy"] for row in rows if row["step"] == 20]
+    assert np.isclose(np.mean(final), load_result(folder).history["test_accuracy"][0, :, -1].mean())
+    assert {p.name for p in folder.glob("*.png")} == {
+        "examples.png",
+        "test_error.png",
+        "weights.png",
+        "weights_by_class.png",
+    }
+    assert main(["report", str(folder)]) == 0
+    assert "test_accuracy" in capsys.readouterr().out
+    assert main(command) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    "weighting",
+    ["low_osqp:1", "low_last_layer:1", "lookahead_unrolled:0.1:2", "focal:1+clip:0.1:3+normalize"],
+)
+def test_train_with_other_schemes(weighting, capsys, tmp_path):
+    assert main(["train", *TINY, "--weighting", weighting, "--out", str(tmp_path / "run")]) == 0
+
+
+def test_choose_reads_validation_alone_and_avoids_diverged_runs(tmp_path):
+    assert main(["train", *TINY, "--out", str(tmp_path / "run")]) == 0
+    result = load_result(tmp_path / "run")
+    history = dict(result.history)
+    history["validation_accuracy"] = np.array(
+        [[[0.1, 0.5]] * 2, [[0.1, 0.7]] * 2, [[0.1, np.nan]] * 2]
+    )
+    history["test_accuracy"] = np.array([[[0, 0.9]] * 2, [[0, 0.1]] * 2, [[0, 1.0]] * 2])
+    changed = type(result)(**{**result.__dict__, "history": history})
+    assert choose(changed, "accuracy") == 1
+
+
+def test_table_by_hand():
+    row = Row("method", (1.0, 2.0, 3.0), "lr 1", 0.5, {"AUC": None})
+    text = format_table("title", "error", [row])
+    assert "2.00" in text  # the mean
+    assert "0.58" in text  # 1 / sqrt(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", [demo.EXPERIMENT, figure2.EXPERIMENT])
+def test_smoke_presets(experiment, capsys, tmp_path):
+    folder = tmp_path / "out"
+    assert main(["run", experiment.name, "--preset", "smoke", "--out", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "lookahead" in text
+    assert list(folder.glob("*.png"))
+    assert main(["report", str(folder)]) == 0
+    assert main(["run", experiment.name, "--preset", "smoke", "--out", str(folder)]) == 1

@@ -1,0 +1,178 @@
+"""Samplers and inverse propensities: exact counts, imbalanced-learn, and Monte Carlo."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from imblearn.over_sampling import RandomOverSampler
+
+from weighting.base import Signals
+from weighting.shift.propensity import inverse_propensity, inverse_propensity_weights
+from weighting.training.sampling import (
+    class_balanced_indices,
+    class_sampling_probabilities,
+    example_sampling_probabilities,
+    group_by_class,
+    weighted_indices,
+)
+
+LABELS = np.array([1, 0, 0, 3, 0, 1, 0, 0, 3, 0, 0, 0])  # 8, 2, 0, 2
+
+
+def within_standard_errors(frequencies, expected, num_draws, bound=4.0):
+    error = np.sqrt(np.maximum(expected * (1 - expected), 1e-12) / num_draws)
+    assert np.all(np.abs(frequencies - expected) <= bound * error)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_every_class_gets_its_share_of_every_batch(replace):
+    groups = group_by_class(LABELS, 4)
+    draw = jax.jit(
+        lambda key: class_balanced_indices(key, groups, 13, replace=replace)
+    )  # 13 = 3 * 4 + 1: the remainder goes to a random class
+    batches = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 3000)))
+    counts = np.stack([(LABELS[batches] == c).sum(axis=1) for c in range(4)], axis=1)
+    assert np.all(counts[:, 2] == 0)
+    assert np.all(np.sort(counts, axis=1) == [0, 4, 4, 5])
+    within_standard_errors((counts[:, [0, 1, 3]] == 5).mean(axis=0), np.full(3, 1 / 3), 3000)
+    # every member of a class is equally likely in each of its slots
+    for c in (0, 1, 3):
+        members = np.flatnonzero(c == LABELS)
+        drawn = batches[LABELS[batches] == c]
+        shares = np.array([(drawn == m).mean() for m in members])
+        within_standard_errors(shares, np.full(len(members), 1 / len(members)), len(drawn))
+    majority = [batch[LABELS[batch] == 0] for batch in batches]
+    distinct = [len(set(m)) == len(m) for m in majority]
+    assert np.all(distinct) == (not replace)
+
+
+def test_oversampling_to_the_largest_class_has_the_counts_of_imbalanced_learn():
+    """Three classes at the majority's size: it occurs as it is, the others are drawn again."""
+    labels = LABELS[LABELS != 3]
+    _, reference = RandomOverSampler(random_state=0).fit_resample(np.zeros((10, 1)), labels)
+    indices = class_balanced_indices(jax.random.key(3), group_by_class(labels, 2), 16)
+    np.testing.assert_array_equal(np.bincount(labels[indices]), np.bincount(reference))
+    majority = np.sort(indices[labels[indices] == 0])
+    np.testing.assert_array_equal(majority, np.flatnonzero(labels == 0))
+
+
+def test_a_batch_smaller_than_the_number_of_classes():
+    groups = group_by_class(LABELS, 4)
+    draw = jax.jit(jax.vmap(lambda key: class_balanced_indices(key, groups, 2)))
+    batches = np.asarray(draw(jax.random.split(jax.random.key(1), 200)))
+    drawn = LABELS[batches]
+    assert np.all(drawn[:, 0] != drawn[:, 1])
+    assert set(drawn.ravel()) == {0, 1, 3}
+
+
+def test_grouping_by_hand_and_bad_labels():
+    groups = group_by_class(np.array([2, 0, 2, 1]), 3)
+    np.testing.assert_array_equal(groups.order, [1, 3, 0, 2])
+    np.testing.assert_array_equal(groups.starts, [0, 1, 2])
+    np.testing.assert_array_equal(groups.counts, [1, 1, 2])
+    with pytest.raises(ValueError, match="integers from 0 to 1"):
+        group_by_class(np.array([0, 2]), 2)
+    with pytest.raises(ValueError, match="batch_size must be positive"):
+        class_balanced_indices(jax.random.key(0), groups, 0)
+
+
+def test_class_sampling_probabilities_by_hand_and_at_the_limits():
+    counts = np.array([16, 4, 0])
+    for power, expected in [
+        (1.0, [0.8, 0.2, 0]),
+        (0.0, [0.5, 0.5, 0]),
+        (0.5, [4 / 6, 2 / 6, 0]),
+        (-1.0, [0.2, 0.8, 0]),
+    ]:
+        own = class_sampling_probabilities(counts, power)
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+    many = jax.vmap(lambda power: class_sampling_probabilities(counts, power))(jnp.array([0.0, 1]))
+    np.testing.assert_allclose(many, [[0.5, 0.5, 0], [0.8, 0.2, 0]], rtol=1e-6)
+    with pytest.raises(ValueError, match="power must lie in"):
+        class_sampling_probabilities(counts, jnp.nan)
+
+
+def test_class_probabilities_reach_the_examples_and_the_draws():
+    counts, num_draws = np.bincount(LABELS, minlength=4), 40_000
+    probabilities = example_sampling_probabilities(LABELS, counts, 0.5)
+    assert abs(float(probabilities.sum()) - 1) < 1e-6
+    roots = np.sqrt([8, 2, 0, 2])
+    np.testing.assert_allclose(
+        np.bincount(LABELS, probabilities, minlength=4), roots / roots.sum(), rtol=1e-6
+    )
+    drawn = np.asarray(weighted_indices(jax.random.key(2), probabilities, num_draws))
+    frequencies = np.bincount(drawn, minlength=12) / num_draws
+    within_standard_errors(frequencies, np.asarray(probabilities, float), num_draws)
+
+
+def test_distinct_draws_and_their_limit():
+    probabilities = np.array([3.0, 1.0, 0.0, 0.0, 4.0])
+    drawn = weighted_indices(jax.random.key(0), probabilities, 3, replace=False)
+    assert sorted(np.asarray(drawn).tolist()) == [0, 1, 4]
+    with pytest.raises(ValueError, match="6 distinct positions out of 5"):
+        weighted_indices(jax.random.key(0), probabilities, 6, replace=False)
+
+
+# --- propensities -----------------------------------------------------------------------------
+
+PROPENSITIES = np.array([0.9, 0.5, 0.2, 0.05])
+VALUES = np.array([1.0, -2.0, 4.0, 3.0])
+
+
+def test_inverse_propensities_by_hand():
+    e = jnp.array([0.5, 0.1, 0.2])
+    native = inverse_propensity_weights(e, normalize=False)
+    np.testing.assert_allclose(native, [2, 10, 5], rtol=1e-6)
+    floored = inverse_propensity_weights(e, floor=0.2, normalize=False)
+    np.testing.assert_allclose(floored, [2, 5, 5], rtol=1e-6)
+    np.testing.assert_allclose(inverse_propensity_weights(e), [6 / 17, 30 / 17, 15 / 17], rtol=1e-6)
+    seen = inverse_propensity_weights(e, observed=jnp.array([1, 0, 1]))
+    np.testing.assert_allclose(seen, [4 / 7, 0, 10 / 7], rtol=1e-6)
+    np.testing.assert_allclose(inverse_propensity_weights(e, floor=1.0), [1, 1, 1], rtol=1e-6)
+    nothing = inverse_propensity_weights(e, observed=jnp.zeros(3))
+    np.testing.assert_array_equal(nothing, np.zeros(3))
+
+
+def test_the_weighted_mean_of_what_is_observed_is_unbiased():
+    draws = 20_000
+    observed = np.random.default_rng(0).random((draws, 4)) < PROPENSITIES
+    e = jnp.asarray(PROPENSITIES, jnp.float32)
+
+    def estimates(**options):
+        weights = jax.vmap(lambda o: inverse_propensity_weights(e, observed=o, **options))(
+            jnp.asarray(observed)
+        )
+        return np.asarray(weights) @ VALUES / 4
+
+    def deviation(values):
+        return abs(values.mean() - VALUES.mean()) / (values.std() / np.sqrt(draws))
+
+    native = estimates(normalize=False)
+    assert deviation(native) < 4
+    # its variance, by hand: sum v^2 (1 - e) / e over 4^2
+    expected = np.sum(VALUES**2 * (1 - PROPENSITIES) / PROPENSITIES) / 16
+    assert abs(native.var() / expected - 1) < 0.05
+    clipped = estimates(floor=0.2, normalize=False)
+    assert deviation(clipped) > 4  # the price of the floor
+    assert clipped.var() < 0.5 * native.var()
+
+
+def test_a_constant_shifts_only_the_self_normalized_estimate_by_itself():
+    observed = jnp.array([1, 1, 0, 1])
+    e = jnp.asarray(PROPENSITIES)
+    for normalize, shift in [(True, 7.0), (False, 7.0 * (1 / 0.9 + 2 + 20) / 3)]:
+        weights = inverse_propensity_weights(e, observed=observed, normalize=normalize)
+        means = [float(jnp.sum(weights * (VALUES + c))) / 3 for c in (0.0, 7.0)]
+        assert abs(means[1] - means[0] - shift) < 1e-4
+
+
+def test_propensity_scheme_reads_by_index():
+    scheme = inverse_propensity(PROPENSITIES, normalize=False)
+    signals = Signals(jnp.zeros(3), indices=jnp.array([3, 0, 2]), mask=jnp.array([1.0, 1, 0]))
+    weights, _ = scheme.update(signals.valid, scheme.init(jax.random.key(0), None), signals)
+    np.testing.assert_allclose(weights, [20, 1 / 0.9, 0], rtol=1e-6)
+    for bad in ([0.5, 0.0], [1.5, 0.5], [np.nan, 0.5]):
+        with pytest.raises(ValueError, match=r"propensities must lie in \(0, 1\]"):
+            inverse_propensity(np.array(bad))
+    with pytest.raises(ValueError, match="floor must lie in"):
+        inverse_propensity(PROPENSITIES, floor=-0.1)

@@ -1,0 +1,1 @@
+"""Checks: santiago2021."""

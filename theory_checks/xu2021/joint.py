@@ -1,0 +1,513 @@
+r"""A weighting model trained jointly with a linear classifier (xu2021, Sec. 5, Eq. 4 and Fig. 4).
+
+The weights are :math:`g_i = 1 + \sigma(a_i)`, :math:`a_i = \psi^\top x_i + b`, and both models
+descend the joint risk :math:`L = \frac{1}{n} \sum_i g_i e^{-u_i}`, :math:`u_i = z_i^\top \theta`,
+:math:`z_i = y_i x_i`, :math:`\|x_i\| \le 1`, by simultaneous steps :math:`\eta_t`. The paper
+conjectures that the direction still tends to the max-margin :math:`\theta^\star`, that g
+concentrates to a constant, and that its correlation with the margin vanishes. Derived here, with
+:math:`a_t = \eta_t L_t` and :math:`\kappa = 1.14`, the largest curvature of L over L:
+
+1. While :math:`a_t \le 1`, :math:`\log L_t \le \log L_0 - \sum_{j<t} (1 / a_j - \kappa / 2)
+   (\|\Delta\theta_j\|^2 + \|\Delta(\psi, b)_j\|^2)`. As g > 1 and the gradient in theta has norm
+   :math:`\ge \gamma^\star L`, Fenchel's inequality gives from :math:`\theta_0 = 0`, as in Prop. 1,
+
+   .. math:: \tfrac12 \Big\| \frac{\theta_t}{\|\theta_t\|} - \theta^\star \Big\|^2
+      \le \frac{\log L_0 + \frac\kappa2 \sum_j \|\Delta\theta_j\|^2 + \log n
+      + \sum_i p^\star_i \log p^\star_i}{\gamma^\star \|\theta_t\|}.
+
+   For constant steps the sum is finite: the first conjecture is true.
+2. When the supports carry the risk, (psi, b) moves in time log t down the gradient of
+   :math:`\sum_i p^\star_i \log g_i`, up to a factor. This separates the supports' :math:`(x_i, 1)`
+   from the origin: :math:`(\psi, b) \approx -v \log\log t` with v/|v|^2 the point nearest to the
+   origin of their convex hull. So g tends to 1 where :math:`v^\top (x, 1) > 0` and to 2 where it is
+   negative: to one constant for inputs in the unit ball, not in general, and only as
+   :math:`(\log t)^{-\min_i v^\top (x_i, 1)}`.
+3. From psi = 0 a step gives :math:`\mathrm{cov}(a, \ell) = -\eta \sigma'(b) \bar{\ell x}^\top
+   \mathrm{cov}(x, \ell)`, which is :math:`-\eta \sigma'(b) \|\bar{\ell x}\|^2 \le 0` for centred
+   inputs: weights fall with the loss. A correlation is free of scale, and does not vanish because
+   the spread of g does.
+
+Steps over the mean loss follow the same flow with log t proportional to their number, and reach
+log t = 10^4; constant ones end at log t = 12.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from theory_checks.common.descent import log_spaced
+from theory_checks.common.reference import (
+    Solution,
+    curve,
+    distance,
+    mean_interval,
+    separable_points,
+    slope,
+    solve_max_margin,
+)
+from theory_checks.records import Check, Plot, Row
+from weighting import Signals, joint_weighting
+from weighting.implicit_bias.diagnostics import angle_between
+
+CURVATURE = 1.14  # kappa: [[1, sqrt 2 / 4], [sqrt 2 / 4, 2 / (6 sqrt 3)]] has norm 1.133
+COUNT, SIZE = 20, 3
+WIDE = 6.0  # radius of inputs that are not in the unit ball
+FINAL = 3.0  # degrees from the max-margin direction in the end; falls as 1 / norm
+CLEAR = 0.5  # exponents of log t below which ten thousand steps need not show the limit
+
+
+class Data(NamedTuple):
+    """Centred inputs in the unit ball that a hyperplane through the origin separates."""
+
+    inputs: np.ndarray  # [N, D]
+    labels: np.ndarray  # [N]
+    solution: Solution
+
+
+class Path(NamedTuple):
+    """Both models after each of T numbers of steps, for K problems."""
+
+    params: np.ndarray  # [K, T, D]
+    kernels: np.ndarray  # [K, T, D]
+    biases: np.ndarray  # [K, T]
+    sum_squares: np.ndarray  # [K, T] of the steps in theta so far
+    decreases: np.ndarray  # [K, T], sum (1 / a - kappa / 2) |step|^2 over both models
+
+
+class Arm(NamedTuple):
+    """A way to train, on all data sets: its path [S, ...] and what follows from it."""
+
+    path: Path
+    gates: np.ndarray  # [S, T, N]
+    margins: np.ndarray  # [S, T, N]
+    angles: np.ndarray  # [S, T], degrees from the max-margin direction
+    spreads: np.ndarray  # [S, T], standard deviations of g
+    correlations: np.ndarray  # [S, T] of g with the margin; nan where g or the margin is constant
+
+
+def checks(preset: str) -> list[Check]:
+    """The three conjectures on one set of runs, a tenth as long for "smoke"."""
+    num_sets, last = (3, 10_000) if preset == "smoke" else (8, 100_000)
+    data = [centred_data(rng) for rng in np.random.default_rng(0).spawn(num_sets)]
+    times = log_spaced(last)
+    arms = train_arms(data, times)
+    return [
+        direction(data, times, arms),
+        concentration(data, times, arms),
+        correlation(times, arms),
+        first_step(50 if preset == "smoke" else 500),
+    ]
+
+
+def direction(data: list[Data], times: np.ndarray, arms: dict[str, Arm]) -> Check:
+    """X-S5a (1): the direction's bound along joint descent."""
+    plain = [arms[name] for name in ("plain", "plain, normal start")]
+    long = [arms[name] for name in ("long", "long, normal start")]
+    ratios = [bound_ratios(data, arm) for arm in plain]
+    excess = max(_decrease_excess(arm) for arm in (*plain, *long))
+    ends = np.concatenate([arm.angles[:, -1] for arm in long])
+    return Check(
+        "X-S5a direction",
+        "trained jointly with weights in (1, 2), the classifier tends to the max-margin direction",
+        "CONJ",
+        (
+            Row("log L_t plus its decreases, largest rise between records", excess, 0.0),
+            Row("half squared distance over its bound, constant steps", _largest(ratios), 1.0),
+            Row(
+                "the same, steps over the loss",
+                _largest([bound_ratios(data, arm) for arm in long]),
+                1.0,
+            ),
+            Row("median angle in degrees, last constant step", _median_end(plain)),
+            Row("median angle in degrees, last step over the loss", float(np.median(ends))),
+            Row("largest", float(ends.max()), FINAL),
+            Row("conjecture confirmed (1: yes)", float(ends.max() <= FINAL)),
+        ),
+        assumptions="linear, separable, exponential loss, |x| <= 1, start theta = 0, eta L <= 1",
+        control=(
+            Row(
+                "weights in (0, 2), not bounded from below: largest final angle",
+                float(arms["no floor"].angles[:, -1].max()),
+                FINAL,
+            ),
+            Row("the same: median", float(np.median(arms["no floor"].angles[:, -1]))),
+        ),
+        plot=Plot(
+            "steps",
+            "median angle in degrees",
+            {name: curve(times, np.median(arm.angles, axis=0)) for name, arm in arms.items()},
+            "x",
+        ),
+    )
+
+
+def concentration(data: list[Data], times: np.ndarray, arms: dict[str, Arm]) -> Check:
+    """X-S5a (2): where g goes, seen after 10^5 steps and in the limit."""
+    names = {"zeros": "plain", "normal": "plain, normal start"}
+    rows = []
+    last = times >= times[-1] / 100
+    for start, name in names.items():
+        spreads = arms[name].spreads
+        fall = mean_interval(slope(np.log(times[last]), spreads[:, last]))
+        peak = np.median(spreads.max(axis=1))
+        rows += [
+            Row(f"{start}: slope of std of g on log t, last two decades", fall[0]),
+            Row(f"{start}: lower end of its 95 % interval", fall[1]),
+            Row(f"{start}: upper end", fall[2]),
+            Row(f"{start}: median largest std", float(peak)),
+            Row(f"{start}: median final std", float(np.median(spreads[:, -1]))),
+        ]
+    exponents = np.stack([limit_exponents(case.inputs, case) for case in data])
+    half = times >= times[-1] / 10
+    measured = slope(np.log(times[half]), np.log(arms["long"].spreads[:, half]))
+    off = mean_interval(measured + exponents.min(axis=1))
+    wide = np.stack([limit_exponents(WIDE * case.inputs, case) for case in data])
+    sides = np.where(wide > 0, 1.0, 2.0)
+    clear = np.abs(wide) > CLEAR
+    wrong = np.abs(arms["wide"].gates[:, -1] - sides)[clear] > 0.5
+    split = np.mean(np.ptp(sides, axis=1) > 0)
+    inside = max(
+        float(arms[name].gates[:, -1].max()) - 1 for name in ("long", "long, normal start")
+    )
+    return Check(
+        "X-S5a concentration",
+        "the jointly trained weights concentrate to a constant",
+        "CONJ",
+        (
+            *rows,
+            Row("|x| <= 1: smallest exponent of (log t)^-1, must be positive",
+                -float(exponents.min()), 0.0),
+            Row("|x| <= 1: largest g - 1 in the limit of the flow", inside, 0.05),
+            Row("slope of log std on log log t plus the exponent, mean", off[0]),
+            Row("lower end of its 95 % interval", off[1]),
+            Row("upper end", off[2]),
+            Row(f"|x| <= {WIDE:.0f}: share of weights not at their predicted limit, 1 or 2",
+                float(wrong.mean()), 0.05),
+            Row(f"|x| <= {WIDE:.0f}: sets with limits 1 and 2, share", float(split)),
+            Row("conjecture confirmed for |x| <= 1 (1: yes)", float(inside <= 0.05)),
+            Row("conjecture confirmed for wider inputs (1: yes)", float(split == 0)),
+        ),
+        assumptions="linear, separable, exponential loss; limits by steps over the loss",
+        control=(
+            Row(f"|x| <= {WIDE:.0f}: largest g - 1",
+                float(arms["wide"].gates[:, -1].max()) - 1, 0.05),
+            Row("the same: share wrong if all are predicted to tend to 1",
+                float(np.mean(arms["wide"].gates[:, -1][clear] > 1.5)), 0.05),
+        ),
+        erratum=(
+            "The weights are said to concentrate to one constant because the limit of the "
+            "classifier does not depend on them, but that leaves them free: with inputs of norm up "
+            f"to {WIDE:.0f} they tend to 1 for some examples and to 2 for others in "
+            f"{100 * split:.0f} % of the data sets. They tend to one constant, the lower bound 1, "
+            "if all inputs lie in the unit ball, as a negative power of log t."
+        ),
+        plot=Plot(
+            "steps",
+            "median standard deviation of g",
+            {name: curve(times[4:], np.median(arms[name].spreads[:, 4:], axis=0))
+             for name in (*names.values(), "long", "wide")},
+            "xy",
+        ),
+    )  # fmt: skip
+
+
+def correlation(times: np.ndarray, arms: dict[str, Arm]) -> Check:
+    """X-S5a (3): correlation of g with the margin along the runs."""
+    rows: list[Row] = []
+    kept: dict[str, float] = {}
+    early = int(np.searchsorted(times, 10))
+    for name in ("plain", "plain, normal start", "long", "wide"):
+        values = arms[name].correlations
+        first, end = mean_interval(values[:, early]), mean_interval(values[:, -1])
+        size = np.abs(values[:, early:])
+        kept[name] = float(np.mean(size[:, -1] / size.max(axis=1)))
+        rows += [
+            Row(f"{name}: share positive at step 10", float(np.mean(values[:, early] > 0))),
+            *(Row(f"{name}: at step 10, {part}", value)
+              for part, value in zip(("mean", "lower end", "upper end"), first, strict=True)),
+            *(Row(f"{name}: at the last step, {part}", value)
+              for part, value in zip(("mean", "lower end", "upper end"), end, strict=True)),
+            Row(f"{name}: final size over largest, mean", kept[name]),
+        ]  # fmt: skip
+    positive = np.mean(arms["plain"].correlations[:, early] > 0)
+    left = float(np.mean(np.abs(arms["long"].correlations[:, -1])))
+    return Check(
+        "X-S5a correlation",
+        "the weights' correlation with the margin: negative early (text), vanishing late",
+        "CONJ",
+        (
+            *rows,
+            Row("negative early from psi = 0, as in the text (1: yes)", float(positive < 0.5)),
+            Row("rises early from psi = 0, as in the caption (1: yes)", float(positive > 0.5)),
+            Row("falls below a tenth of its largest size (1: yes)", float(kept["long"] < 0.1)),
+        ),
+        assumptions="linear, separable, centred inputs, exponential loss; joint minimisation",
+        control=(
+            Row("psi ascending: minus the mean correlation at step 10",
+                -float(arms["ascent"].correlations[:, early].mean()), 0.0),
+        ),
+        erratum=(
+            "Learned weights are said to correlate negatively with the margin at first, and not at "
+            "all once they converge to a constant. Joint minimisation lowers weights where the "
+            f"loss is high, a positive correlation at step 10 in {100 * positive:.0f} % of the "
+            "runs from psi = 0; and being free of scale it survives their concentration "
+            f"(size {left:.2f} on average near the limit)."
+        ),
+        plot=Plot(
+            "steps",
+            "mean correlation of g with the margin",
+            {name: curve(times[early:], arm.correlations[:, early:].mean(axis=0))
+             for name, arm in arms.items()},
+            "x",
+        ),
+    )  # fmt: skip
+
+
+def first_step(num_cases: int = 500, *, seed: int = 0) -> Check:
+    """X-S5a (3): the sign that one step from psi = 0 gives, for any losses."""
+    rng = np.random.default_rng(seed)
+    shape = num_cases, COUNT, SIZE
+    inputs = rng.normal(size=shape) * 10 ** rng.uniform(-1, 1, (num_cases, 1, 1))
+    shifted = inputs + 3 * rng.normal(size=(num_cases, 1, SIZE))
+    inputs = inputs - inputs.mean(axis=1, keepdims=True)
+    labels = rng.choice([-1.0, 1.0], (num_cases, COUNT))
+    products = np.einsum("knd,kd->kn", inputs, rng.normal(size=(num_cases, SIZE)))
+    losses = np.exp(-labels * products / np.abs(inputs).max(axis=(1, 2))[:, None])
+    scale = 0.1 / 4 * np.sum(np.mean(losses[:, :, None] * inputs, axis=1) ** 2, axis=1)
+    gained = first_covariances(inputs, losses, 0.1) / scale
+    ascending = first_covariances(inputs, losses, -0.1) / scale
+    not_centred = first_covariances(shifted, losses, 0.1)
+    return Check(
+        "X-S5a first step",
+        "from psi = 0 and on centred inputs the first step lowers the weights of large losses",
+        "EXACT-CORR",
+        (
+            Row(
+                "cov(psi . x, loss) over -lr |mean loss x|^2 / 4, plus 1",
+                float(np.abs(gained + 1).max()),
+                1e-9,
+            ),
+            Row("the covariance over lr |mean loss x|^2 / 4, largest", float(gained.max()), 0.0),
+        ),
+        assumptions="centred inputs, psi = 0, b = 0, joint minimisation; any losses",
+        control=(
+            Row("joint maximisation: the largest", float(ascending.max()), 0.0),
+            Row("inputs not centred: the largest covariance", float(not_centred.max()), 0.0),
+            Row("share of them that are positive", float(np.mean(not_centred > 0))),
+        ),
+        erratum=(
+            "Weights trained jointly are expected to be large on small margins, which is what "
+            "maximisation would give. A step of minimisation from psi = 0 lowers the covariance of "
+            "their logit with the loss by lr |mean loss x|^2 / 4 on centred inputs; on others it "
+            "can have either sign."
+        ),
+    )
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def centred_data(rng: np.random.Generator) -> Data:
+    """Points of two random classes, moved to mean zero and again separable through the origin."""
+    while True:
+        points = separable_points(rng, COUNT, SIZE)
+        labels = rng.choice([-1.0, 1.0], COUNT)
+        inputs = labels[:, None] * points
+        inputs = inputs - inputs.mean(axis=0)
+        inputs /= np.linalg.norm(inputs, axis=1).max()
+        folded = labels[:, None] * inputs
+        solution = solve_max_margin(folded)
+        if np.min(folded @ solution.direction) > 0.05:
+            return Data(inputs, labels, solution)
+
+
+def train_arms(data: list[Data], times: np.ndarray) -> dict[str, Arm]:
+    """All ways to train, in one run."""
+    # name: learning rate, steps over the loss, normal start, lowest weight, radius, rate of psi
+    settings = {
+        "plain": (0.1, 0, 0, 1.0, 1.0, 0.1),
+        "plain, normal start": (0.1, 0, 1, 1.0, 1.0, 0.1),
+        "long": (0.5, 1, 0, 1.0, 1.0, 0.5),
+        "long, normal start": (0.5, 1, 1, 1.0, 1.0, 0.5),
+        "wide": (0.5 / WIDE**2, 1, 0, 1.0, WIDE, 0.5 / WIDE**2),
+        "no floor": (0.1, 1, 0, 0.0, 1.0, 0.1),
+        "ascent": (0.1, 0, 0, 1.0, 1.0, -0.1),
+    }
+    inputs = np.stack([case.inputs for case in data])
+    labels = np.stack([case.labels for case in data])
+    columns = [np.repeat(column, len(data)) for column in zip(*settings.values(), strict=True)]
+    radii = columns.pop(4)
+    path = train(
+        np.concatenate([inputs] * len(settings)) * radii[:, None, None],
+        np.concatenate([labels] * len(settings)),
+        times,
+        *columns,
+    )
+    arms = {}
+    for index, (name, values) in enumerate(settings.items()):
+        rows = slice(index * len(data), (index + 1) * len(data))
+        part = Path(*(record[rows] for record in path))
+        arms[name] = _describe(data, part, low=values[3], radius=values[4])
+    return arms
+
+
+def train(
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    times: np.ndarray,
+    learning_rate: np.ndarray,
+    normalized: np.ndarray,
+    normal_start: np.ndarray,
+    low: np.ndarray,
+    model_rate: np.ndarray,
+) -> Path:
+    """K joint runs on inputs [K, N, D] and labels [K, N]; the settings are vectors [K].
+
+    With `normalized` both steps are divided by the mean loss.
+    """
+    with jax.enable_x64(True):
+        lengths = jnp.asarray(np.diff(np.append(0, times)))
+        arrays = (inputs, labels, learning_rate, normalized, normal_start, low, model_rate)
+        records = _train(*(jnp.asarray(array, float) for array in arrays), lengths)
+        return Path(*(np.asarray(record) for record in records))
+
+
+@jax.jit
+def _train(
+    inputs: Array,
+    labels: Array,
+    learning_rate: Array,
+    normalized: Array,
+    normal_start: Array,
+    low: Array,
+    model_rate: Array,
+    lengths: Array,
+) -> tuple[Array, ...]:
+    def run(key, inputs, labels, learning_rate, normalized, normal_start, low, model_rate):
+        count, size = inputs.shape
+        points = labels[:, None] * inputs
+        optimizer = optax.sgd(model_rate)
+        zeros, drawn = (
+            joint_weighting(size, low=low, high=2.0, start=start, optimizer=optimizer)
+            for start in ("zeros", "normal")
+        )
+        state = zeros.init(key, None)
+        model = jax.tree.map(lambda leaf: normal_start * leaf, drawn.init(key, None).model)
+
+        def step(_, carry):
+            params, state, squares, decrease = carry
+            margins = points @ params
+            shift = normalized * (jax.nn.logsumexp(-margins) - jnp.log(count))
+            losses = jnp.exp(-margins - shift)
+            weights, new = zeros.update(
+                jnp.ones(count), state, Signals(losses), examples=(inputs, labels)
+            )
+            move = learning_rate * (weights * losses) @ points / count
+            turn = jax.tree.map(jnp.subtract, new.model, state.model)
+            own, other = jnp.sum(move**2), optax.tree.norm(turn, squared=True)
+            scaled = learning_rate * jnp.mean(weights * losses)  # eta L
+            decrease = decrease + (1 / scaled - CURVATURE / 2) * (own + other)
+            return params + move, new, squares + own, decrease
+
+        def segment(carry, length):
+            carry = jax.lax.fori_loop(0, length, step, carry)
+            params, state, squares, decrease = carry
+            return carry, (params, state.model.kernel, state.model.bias, squares, decrease)
+
+        start = (jnp.zeros(size), state._replace(model=model), jnp.zeros(()), jnp.zeros(()))
+        return jax.lax.scan(segment, start, lengths)[1]
+
+    keys = jax.random.split(jax.random.key(0), len(inputs))
+    return jax.vmap(run)(
+        keys, inputs, labels, learning_rate, normalized, normal_start, low, model_rate
+    )
+
+
+# --- what follows from a run ------------------------------------------------------------------
+
+
+def bound_ratios(data: list[Data], arm: Arm) -> np.ndarray:
+    """Half the squared distance to the max-margin direction over its bound, [S, T]."""
+    ratios = []
+    for index, (_, _, solution) in enumerate(data):
+        params = arm.path.params[index]
+        support = solution.dual[solution.dual > 0]
+        constant = np.log(1.5) + np.log(COUNT) + support @ np.log(support)
+        if arm.path.biases[index, 0] > 0.1:  # a normal start: L_0 < 2
+            constant += np.log(2 / 1.5)
+        top = constant + CURVATURE / 2 * arm.path.sum_squares[index]
+        reach = solution.margin * np.linalg.norm(params, axis=-1)
+        ratios.append(distance(params, solution.direction) ** 2 / 2 * reach / top)
+    return np.array(ratios)
+
+
+def limit_exponents(inputs: np.ndarray, data: Data) -> np.ndarray:
+    """v . (x, 1) of every example: g - 1, or 2 - g, falls as log t to minus its size."""
+    extended = np.column_stack([inputs, np.ones(len(inputs))])
+    nearest = solve_max_margin(extended[data.solution.dual > 1e-9])
+    return extended @ nearest.direction / nearest.margin
+
+
+def first_covariances(inputs: np.ndarray, losses: np.ndarray, learning_rate: float) -> np.ndarray:
+    """Of psi . x with the losses [K, N], after the library's one step from zero on [K, N, D]."""
+
+    def kernel(inputs: Array, losses: Array) -> Array:
+        scheme = joint_weighting(SIZE, optimizer=optax.sgd(learning_rate))
+        state = scheme.init(jax.random.key(0), None)
+        weights = jnp.ones(len(losses))
+        return scheme.update(weights, state, Signals(losses), examples=(inputs, None))[1].model[0]
+
+    with jax.enable_x64(True):
+        kernels = np.asarray(jax.jit(jax.vmap(kernel))(jnp.asarray(inputs), jnp.asarray(losses)))
+    logits = np.einsum("knd,kd->kn", inputs, kernels)
+    centred = losses - losses.mean(axis=1, keepdims=True)
+    return np.mean((logits - logits.mean(axis=1, keepdims=True)) * centred, axis=1)
+
+
+def _describe(data: list[Data], path: Path, *, low: float, radius: float) -> Arm:
+    gates, margins, angles = [], [], []
+    for index, (inputs, labels, solution) in enumerate(data):
+        logits = radius * path.kernels[index] @ inputs.T + path.biases[index][:, None]
+        gates.append(low + (2 - low) / (1 + np.exp(-logits)))
+        margins.append(radius * path.params[index] @ (labels[:, None] * inputs).T)
+        with jax.enable_x64(True):
+            turn = jax.vmap(angle_between, (0, None))
+            radians = turn(jnp.asarray(path.params[index]), jnp.asarray(solution.direction))
+            angles.append(np.degrees(np.asarray(radians)))
+    spreads = np.std(gates, axis=-1)
+    return Arm(
+        path,
+        np.array(gates),
+        np.array(margins),
+        np.array(angles),
+        spreads,
+        _correlations(np.array(gates), np.array(margins)),
+    )
+
+
+def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's, over the last axis."""
+    a, b = (values - values.mean(axis=-1, keepdims=True) for values in (a, b))
+    size = np.sqrt(np.sum(a**2, axis=-1) * np.sum(b**2, axis=-1))
+    return np.divide(np.sum(a * b, axis=-1), size, out=np.full(size.shape, np.nan), where=size > 0)
+
+
+def _decrease_excess(arm: Arm) -> float:
+    """The largest rise of log L_t + sum of decreases between records; the lemma says none."""
+    terms = np.log(arm.gates / arm.gates.shape[-1]) - arm.margins
+    largest = terms.max(axis=-1, keepdims=True)
+    log_risks = largest[..., 0] + np.log(np.sum(np.exp(terms - largest), axis=-1))
+    level = log_risks + arm.path.decreases
+    return float(np.max(np.diff(level, axis=1)))
+
+
+def _largest(values: list[np.ndarray]) -> float:
+    return float(np.max(values))
+
+
+def _median_end(arms: list[Arm]) -> float:
+    return float(np.median(np.concatenate([arm.angles[:, -1] for arm in arms])))

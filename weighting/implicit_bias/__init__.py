@@ -1,0 +1,1 @@
+"""What weights do to the direction and the margin of a classifier."""

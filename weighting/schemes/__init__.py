@@ -1,0 +1,1 @@
+"""Weighting schemes, a file a method or a family that shares a formula."""

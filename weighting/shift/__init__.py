@@ -1,0 +1,1 @@
+"""Weights that undo a shift between the training and the target distribution."""

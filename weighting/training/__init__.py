@@ -1,0 +1,1 @@
+"""Ways of training that need more than a weight per example."""
