@@ -2,27 +2,24 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from experiments import arguments
 from experiments.catalogue import EXPERIMENTS, NAMES
 from experiments.data.augmentation import AUGMENTATIONS
-from experiments.explain import galleries, telescope_plots
 from experiments.explain.overview import Choices, explain
+from experiments.explain.training_page import training_page
 from experiments.methods import table
 from experiments.methods.losses import LOSSES
 from experiments.methods.procedures import PROCEDURES
 from experiments.methods.schemes import SCHEMES
 from experiments.networks.models import MODELS
-from experiments.reporting import plotting
 from experiments.reporting.experiment import Options, present, read_record, run
-from experiments.reporting.results_page import keep, write_page
+from experiments.reporting.page import write_page
+from experiments.reporting.paper_pages import keep, write_pages
 from experiments.tools.compilation_cache import use_compilation_cache
 from experiments.tools.grammar import Parameter, lookup
 from experiments.tools.tables import align
-from experiments.training.config import SAMPLERS, RunConfig
-from experiments.training.driver import load_source, train
-from experiments.training.result import Result, load_result
+from experiments.training.config import SAMPLERS
+from experiments.training.driver import train
 
 
 def execute(command: arguments.Command) -> None:
@@ -49,7 +46,7 @@ def execute(command: arguments.Command) -> None:
             )
             print(f"\n{run(experiment, options)}\n\nEverything is in {folder}")
         case arguments.Report(folder=None, results=results):
-            print(f"Written to {write_page(results)}")
+            print(f"Written to {write_pages(results, EXPERIMENTS)}")
         case arguments.Report(folder=Path() as folder, keep=is_kept, results=results):
             print(report(folder))
             if is_kept:
@@ -107,7 +104,7 @@ def _values(parameters: tuple[Parameter, ...]) -> str:
 
 
 def report(folder: Path) -> str:
-    """The tables of a folder; draws its figures again."""
+    """The tables of a folder; writes them and its figures again."""
     if (folder / "config.json").exists():
         return present_training(folder)
     record = read_record(folder)
@@ -130,35 +127,5 @@ def train_own(command: arguments.Train) -> None:
 
 
 def present_training(folder: Path) -> str:
-    """A table of the final measures of one training, and its figures."""
-    result = load_result(folder)
-    history, config = result.history, result.configs[0]
-    lines = [["final measure", "mean", "std. error", "seeds"]]
-    for name in sorted(history):
-        final = history[name][0, :, -1] if history[name].ndim == 3 else np.array([np.nan])
-        if name.startswith(("test_", "validation_", "corruption")) and np.all(np.isfinite(final)):
-            spread = np.std(final, ddof=1) / np.sqrt(final.size) if final.size > 1 else np.nan
-            lines.append([name, f"{final.mean():.4f}", f"{spread:.4f}", str(final.size)])
-    _draw(folder, result, config)
-    runs = result.seconds_per_step * (config.num_steps + config.fine_tune_steps)
-    figures = "\n".join(f"  {path}" for path in sorted(folder.glob("*.png")))
-    title = f"{config.weighting} on {config.task.dataset}, {runs:.1f} s of training"
-    return f"{title}\n{align(lines)}\nFigures:\n{figures}"
-
-
-def _draw(folder: Path, result: Result, config: RunConfig) -> None:
-    runs = {config.weighting: (result, 0)}
-    title = f"{config.task.dataset}, {config.weighting}"
-    plotting.save(plotting.test_error_curves(runs, title=title), folder / "test_error.png")
-    if not config.num_steps:
-        return
-    plotting.save(
-        telescope_plots.weights_by_class(runs, title=title), folder / "weights_by_class.png"
-    )
-    if np.any(result.labels != result.true_labels):
-        figure = telescope_plots.weight_histograms(runs, title=title)
-        plotting.save(figure, folder / "weights.png")
-    images = load_source(config).train.inputs
-    if images.ndim == 4:
-        figure = galleries.extreme_examples(result, 0, 0, images, title=title)
-        plotting.save(figure, folder / "examples.png")
+    """The table and the figures of one training, written into its folder."""
+    return write_page(training_page(folder), folder, "")

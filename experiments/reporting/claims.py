@@ -1,7 +1,7 @@
-"""What a paper says of its figures and tables, as questions to a finished run.
+"""What a paper says of its figures and tables, as questions that a finished run answers.
 
-A claim is written down once: where what it needs was measured it becomes a statement about every
-seed, and where it was not the ledger lists it as not run, in the same words.
+A claim is written down once: where what it needs was measured it is asked of every seed, and where
+it was not the ledger lists it as not run, in the same words.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,38 +9,69 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.reporting.ledger import Entry, of_statements
-from experiments.reporting.statements import Statement, statements_as_json
+YES, PARTLY, NO, NOBODY = "yes", "partly", "no", "no seed to ask"
 
 
 class Claim(NamedTuple):
-    """A statement, where a paper makes it ("Fig. 2"), and how to ask it."""
+    """A statement of a paper about one of its figures or tables.
+
+    A control is a statement of ours: it is asked and shown, but it is no entry of the ledger.
+    """
 
     text: str
-    place: str
-    needs: tuple[str, ...]  # names of what must have been found
+    item: str  # the figure or table that it belongs to: "Figure 2"
+    place: str  # where the paper makes it: "Fig. 2a", "Sec. 4.3"
     ask: Callable[[Mapping[str, Any]], np.ndarray]  # all that was found, by name -> [S] booleans
-    is_control: bool = False  # the paper does not say it
+    cause: str = ""  # why we do not find it, where we do not
+    needs: tuple[str, ...] = ()  # names of what must have been found
+    is_control: bool = False
 
 
-def statements_of(paper: str, claims: Sequence[Claim], found: Mapping[str, Any]) -> list[Statement]:
+class Answer(NamedTuple):
+    """A claim, and on which seeds it holds."""
+
+    claim: Claim
+    holds: np.ndarray  # [S] booleans, of the seeds on which the question makes sense
+
+    @property
+    def count(self) -> int:
+        """The number of seeds on which it holds."""
+        return int(np.sum(self.holds))
+
+    @property
+    def verdict(self) -> str:
+        """Yes on at least nine seeds in ten, no on at most one in two, partly in between."""
+        if not len(self.holds):
+            return NOBODY
+        share = float(np.mean(self.holds))
+        return YES if share >= 0.9 else PARTLY if share > 0.5 else NO
+
+
+def answers(claims: Sequence[Claim], found: Mapping[str, Any]) -> tuple[Answer, ...]:
     """The claims that can be asked, asked of every seed."""
-    return [
-        Statement(claim.text, np.asarray(claim.ask(found), bool), _source(paper, claim))
+    return tuple(
+        Answer(claim, np.asarray(claim.ask(found), bool))
         for claim in claims
         if set(claim.needs) <= set(found)
+    )
+
+
+def source(claim: Claim, paper: str) -> str:
+    """Who says it, and where: "xu2021, Fig. 2a" or "control"."""
+    if not claim.is_control:
+        return f"{paper}, {claim.place}"
+    return f"control, {claim.place}" if claim.place else "control"
+
+
+def answers_as_json(found: Sequence[Answer], paper: str) -> list[dict]:
+    """For `summary.json`."""
+    return [
+        {
+            "statement": answer.claim.text,
+            "source": source(answer.claim, paper),
+            "holds": answer.count,
+            "seeds": len(answer.holds),
+            "verdict": answer.verdict,
+        }
+        for answer in found
     ]
-
-
-def not_run(
-    paper: str, claims: Sequence[Claim], items: Mapping[str, str], cause: str
-) -> tuple[Entry, ...]:
-    """The paper's claims as entries that were not run."""
-    nobody = np.zeros(0, bool)
-    unasked = [Statement(claim.text, nobody, _source(paper, claim)) for claim in claims]
-    entries = of_statements(statements_as_json(unasked), paper, items)
-    return tuple(entry._replace(ours="", cause=cause) for entry in entries)
-
-
-def _source(paper: str, claim: Claim) -> str:
-    return f"control, {claim.place}" if claim.is_control else f"{paper}, {claim.place}"

@@ -2,14 +2,14 @@
 
 import fnmatch
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.reporting.ledger import Entry, with_causes, write_ledger
-from experiments.tools.files import write_atomically, write_json
+from experiments.reporting.ledger import Entry, entries_of, write_ledger
+from experiments.reporting.page import Page, write_page
+from experiments.tools.files import write_json
 from experiments.training.config import RunConfig
 from experiments.training.driver import check_at_once, check_devices, load_source, train
 from experiments.training.result import is_finished, load_result
@@ -24,7 +24,7 @@ class Experiment(NamedTuple):
     name: str
     summary: str
     presets: Mapping[str, str]  # name -> what it runs and about how long it takes
-    present: Callable[[Path, str], str]  # (folder, preset) -> tables; also writes figures there
+    present: Callable[[Path, str], Page]  # (folder, preset) -> what a finished run shows
     arms: Callable[[str], Arms] = lambda preset: {}  # preset -> arms
     # Work of another kind, into the folder; what an interrupted run left there must be kept.
     compute: Callable[["Options"], None] = lambda options: None
@@ -32,10 +32,6 @@ class Experiment(NamedTuple):
     items: Mapping[str, str] = {}
     # What the paper prints, with the reason why it would not be run (a GPU, data).
     printed: tuple[Entry, ...] = ()
-    # (folder, preset) -> what a finished run found.
-    entries: Callable[[Path, str], list[Entry]] = lambda folder, preset: []
-    # Part of a claim -> why we do not find it, if we do not.
-    causes: Mapping[str, str] = {}
 
     @property
     def paper(self) -> str:
@@ -98,26 +94,21 @@ def run(experiment: Experiment, options: Options) -> str:
 
 
 def present(experiment: Experiment, folder: Path, preset: str, arms: Arms | None = None) -> str:
-    """The tables of a finished experiment; writes them, its figures and its part of the ledger."""
-    tables = experiment.present(folder, preset)
-    text = _without_paths(tables, folder)
-    write_atomically(folder / "table.txt", lambda file: file.write(text.encode()))
+    """Writes all that a finished experiment shows, and its part of the ledger; returns the text."""
+    page = experiment.present(folder, preset)
+    text = write_page(page, folder, experiment.paper)
     if experiment.items:
+        first = next(iter(experiment.items))
         write_ledger(
             folder,
-            with_causes(experiment.entries(folder, preset), experiment.causes),
+            [*page.numbers, *entries_of(page.claims)],
+            {picture.name: picture.item or first for picture in page.figures},
             experiment=experiment.name,
             preset=preset,
             what=experiment.presets[preset],
             arms=_trained(folder, experiment.arms(preset)) if arms is None else arms,
         )
-    return tables
-
-
-def _without_paths(tables: str, folder: Path) -> str:
-    """The tables without the list of figures, which names where the folder lies."""
-    lines = [line for line in tables.splitlines() if str(folder) not in line]
-    return re.sub(r"\n*Figures?[^\n]*:$", "", "\n".join(lines)).rstrip() + "\n"
+    return text
 
 
 def _trained(folder: Path, arms: Arms) -> Arms:

@@ -1,15 +1,14 @@
 """The ledger: what a paper prints or says, what we found, and a verdict by rule.
 
-Every finished experiment writes `ledger.json` beside its figures: preset, seeds, device, versions,
-configurations, and its entries. `results_page` makes RESULTS.md of them.
+Every finished experiment of a paper writes `ledger.json` beside its figures: preset, seeds, device,
+versions, configurations, and its entries. `paper_pages` makes the pages of `results/` of them.
 """
 
 import json
 import math
 import os
 import platform
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,8 @@ import jax
 import numpy as np
 from scipy.stats import t as student_t
 
+from experiments.reporting import claims
+from experiments.reporting.claims import Answer, Claim
 from experiments.tools.files import write_json
 from experiments.training.config import RunConfig
 
@@ -27,7 +28,12 @@ OTHER_SETTING, NOT_RUN = "other setting", "not run"
 VERDICTS = (REPRODUCED, PARTLY, FAILED, OTHER_SETTING, NOT_RUN)
 FILE = "ledger.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-_OF_STATEMENT = {"yes": REPRODUCED, "partly": PARTLY, "no": FAILED}
+_OF_ANSWER = {
+    claims.YES: REPRODUCED,
+    claims.PARTLY: PARTLY,
+    claims.NO: FAILED,
+    claims.NOBODY: NOT_RUN,
+}
 
 
 class Entry(NamedTuple):
@@ -68,43 +74,32 @@ def show(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
     return f"{mean:.{digits}f}{spread}"
 
 
-def of_statements(
-    statements: Sequence[Mapping[str, Any]], paper: str, items: Mapping[str, str]
-) -> list[Entry]:
-    """Entries of stored statements that come from the paper; the others are controls of ours.
-
-    A statement belongs to the figure or table that its source names, else to the first item.
-    """
-    entries = []
-    for statement in statements:
-        name, _, place = statement["source"].partition(", ")
-        if name != paper:
-            continue
-        found = re.search(r"(Fig\.|Figure|Table) (\d+)", place)
-        item = f"{found[1].replace('Fig.', 'Figure')} {found[2]}" if found else ""
-        count = statement["seeds"]
-        entries.append(
-            Entry(
-                item if item in items else next(iter(items)),
-                f"{statement['statement']} ({place})",
-                ours=f"{statement['holds']} of {count}",
-                seeds=count,
-                verdict=_OF_STATEMENT.get(statement["verdict"], NOT_RUN),
-                cause="" if count else "no seed to ask",
-            )
-        )
-    return entries
+def entries_of(answers: Sequence[Answer]) -> list[Entry]:
+    """Entries of the claims that come from the paper; the others are controls of ours."""
+    return [_entry(answer) for answer in answers if not answer.claim.is_control]
 
 
-def stored_statements(paper: str, items: Mapping[str, str]) -> Callable[[Path, str], list[Entry]]:
-    """What an `Experiment` takes as `entries` whose `summary.json` holds its statements."""
+def _entry(answer: Answer) -> Entry:
+    claim, seeds = answer.claim, len(answer.holds)
+    verdict = _OF_ANSWER[answer.verdict]
+    not_found = claim.cause if verdict in (PARTLY, FAILED) else ""
+    return Entry(
+        claim.item,
+        f"{claim.text} ({claim.place})",
+        ours=f"{answer.count} of {seeds}",
+        seeds=seeds,
+        verdict=verdict,
+        cause=not_found if seeds else claims.NOBODY,
+    )
 
-    def entries(folder: Path, preset: str) -> list[Entry]:
-        del preset
-        summary = json.loads((folder / "summary.json").read_text())
-        return of_statements(summary["statements"], paper, items)
 
-    return entries
+def not_run(asked: Sequence[Claim], cause: str) -> tuple[Entry, ...]:
+    """The paper's claims as entries that were not run."""
+    return tuple(
+        Entry(claim.item, f"{claim.text} ({claim.place})", cause=cause)
+        for claim in asked
+        if not claim.is_control
+    )
 
 
 def of_table(
@@ -116,6 +111,7 @@ def of_table(
     same_setting: bool,
     quantity: str,
     missing: str = "",
+    causes: Mapping[str, str] | None = None,
 ) -> list[Entry]:
     """Entries of a column of a table: every method against the reference method.
 
@@ -134,6 +130,7 @@ def of_table(
       same_setting: whether ours were made at the paper's settings.
       quantity: what the numbers are, "CIFAR-10, test accuracy %".
       missing: why a method has no numbers of ours.
+      causes: why ours differ, by method, said where the verdict is not "reproduced".
     """
     entries = []
     for method, paper in printed.items():
@@ -148,7 +145,8 @@ def of_table(
         else:
             verdict = _by_difference(paper, printed[reference], ours[method], ours[reference])
         count = len(ours[method])
-        entries.append(Entry(item, claim, str(paper), show(ours[method]), count, verdict))
+        cause = "" if verdict == REPRODUCED else (causes or {}).get(method, "")
+        entries.append(Entry(item, claim, str(paper), show(ours[method]), count, verdict, cause))
     return entries
 
 
@@ -173,28 +171,20 @@ def _by_difference(
     return REPRODUCED if (printed > 0) == (mean > 0) else FAILED
 
 
-def with_causes(entries: Sequence[Entry], causes: Mapping[str, str]) -> list[Entry]:
-    """Adds to every entry that is not reproduced the cause whose key its claim contains."""
-
-    def add(entry: Entry) -> Entry:
-        if entry.verdict in (REPRODUCED, NOT_RUN) or entry.cause:
-            return entry
-        found = (text for key, text in causes.items() if key in entry.claim)
-        return entry._replace(cause=next(found, ""))
-
-    return [add(entry) for entry in entries]
-
-
 def write_ledger(
     folder: Path,
     entries: Sequence[Entry],
+    figures: Mapping[str, str],
     *,
     experiment: str,
     preset: str,
     what: str,
     arms: Mapping[str, Sequence[RunConfig]],
 ) -> None:
-    """Writes `ledger.json`; where it was computed is taken over from an earlier one."""
+    """Writes `ledger.json`; where it was computed is taken over from an earlier one.
+
+    `figures` says which figure or table of the paper every picture of the folder belongs to.
+    """
     path = folder / FILE
     made = read_ledger(path)["made"] if path.exists() else _made()
     write_json(
@@ -205,6 +195,7 @@ def write_ledger(
             "what": what,
             "made": made,
             **_configurations(arms),
+            "figures": dict(figures),
             "entries": [entry._asdict() for entry in entries],
         },
     )
@@ -215,6 +206,7 @@ def read_ledger(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
         record["entries"] = [Entry(**entry) for entry in record["entries"]]
+        record["figures"] = dict(record["figures"])
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(f"{path} is damaged: {error}") from None
     return record

@@ -20,3 +20,12 @@ def align(lines: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
         if i == 0:
             text.append("  ".join("-" * width for width in widths))
     return "\n".join(text)
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table of a Markdown page, the first line its header."""
+    header, *rows = lines
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+        for line in (header, ["---"] * len(header), *rows)
+    )

@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from experiments.reporting import plotting
+from experiments.reporting.claims import Claim, answers
 from experiments.reporting.experiment import Experiment, Options
-from experiments.reporting.ledger import stored_statements
-from experiments.reporting.statements import Statement, statements_as_json, statements_table
+from experiments.reporting.page import Page, Picture
 from experiments.simulated.models import Network, scores, train_arms, with_constant
 from experiments.simulated.plots import Plane, planes
-from experiments.tools.files import write_arrays, write_csv, write_json
+from experiments.tools.files import write_arrays
 from experiments.xu2021 import data
 from experiments.xu2021.common import SIZES, keys, load, margins_along, size_of
 
@@ -32,19 +31,47 @@ MODELS = {name: ["linear", "network"] for name in SETS}
 MODELS["moons"].append("plain")  # a network without the constant input
 
 
-def statements(errors: dict[tuple[str, str], np.ndarray]) -> list[Statement]:
-    """From the numbers of wrong training points [S] of every set and model."""
-    source, found = "xu2021, Fig. 1", []
-    for name in SETS:
-        separable = name == "separable"
-        right = errors[name, "linear"] == 0
-        text = f"linear model {'separates' if separable else 'does not separate'} the {name} set"
-        found.append(Statement(text, right if separable else ~right, source))
-    for name in ("moons", "unbalanced moons"):
-        text = f"network with a constant input separates the {name} set"
-        found.append(Statement(text, errors[name, "network"] == 0, source))
-    text = "network without a constant input separates the moons set"
-    return [*found, Statement(text, errors["moons", "plain"] == 0, "xu2021, Sec. 2: no biases")]
+def _claims() -> list[Claim]:
+    """What the figure shows, of the numbers of wrong training points [S] by (set, model)."""
+    found = [
+        Claim(
+            "linear model separates the separable set",
+            "Figure 1",
+            "Fig. 1",
+            lambda errors: errors["separable", "linear"] == 0,
+        )
+    ]
+    found += [
+        Claim(
+            f"linear model does not separate the {name} set",
+            "Figure 1",
+            "Fig. 1",
+            lambda errors, name=name: errors[name, "linear"] != 0,
+        )
+        for name in SETS
+        if name != "separable"
+    ]
+    found += [
+        Claim(
+            f"network with a constant input separates the {name} set",
+            "Figure 1",
+            "Fig. 1",
+            lambda errors, name=name: errors[name, "network"] == 0,
+            cause="five ReLU units from standard normal parameters: units die, and some seeds "
+            "never separate",
+        )
+        for name in ("moons", "unbalanced moons")
+    ]
+    return [
+        *found,
+        Claim(
+            "network without a constant input separates the moons set",
+            "Figure 1",
+            "Sec. 2: no biases",
+            lambda errors: errors["moons", "plain"] == 0,
+            cause="no biases (Sec. 2): a network through the origin cannot separate moons",
+        ),
+    ]
 
 
 def _points(name: str, num_seeds: int, num_examples: int) -> data.Points:
@@ -88,7 +115,7 @@ def _fields(model: str) -> tuple[str, ...]:
     return ("params",) if model == "linear" else Network._fields
 
 
-def _present(folder: Path, preset: str) -> str:
+def _present(folder: Path, preset: str) -> Page:
     stored = {name: load(folder / f"{_slug(name)}.npz") for name in SETS}
     errors = {
         (name, model): arrays[f"{model}_errors"]
@@ -100,20 +127,18 @@ def _present(folder: Path, preset: str) -> str:
         for (name, model), values in errors.items()
         for seed, wrong in enumerate(values)
     ]
-    header = ("set", "model", "seed", "wrong", "examples")
-    write_csv(folder / "figure1.csv", [header, *rows])
-    found = statements(errors)
-    write_json(folder / "summary.json", {"statements": statements_as_json(found)})
-
     panels = [
         _plane(title, stored[name], int(np.argmin(errors[name, "network"])))
         for name, title in SETS.items()
     ]
     steps = f"{SIZES[preset].network_steps:,}"
     title = f"xu2021, Fig. 1: equal weights, {steps} steps; shades network, line linear model"
-    plotting.save(planes(panels, title=title), folder / "figure1.png")
-    note = "The figure shows for each set the first seed with the network's fewest errors."
-    return f"{statements_table(found)}\n{note}\nFigure:\n  {folder}/figure1.png"
+    return Page(
+        claims=answers(_claims(), errors),
+        figures=[Picture("figure1", planes(panels, title=title))],
+        notes=["The figure shows for each set the first seed with the network's fewest errors."],
+        files={"figure1.csv": [("set", "model", "seed", "wrong", "examples"), *rows]},
+    )
 
 
 def _plane(title: str, arrays: dict[str, np.ndarray], seed: int) -> Plane:
@@ -134,17 +159,7 @@ def _slug(name: str) -> str:
     return name.replace(" ", "-")
 
 
-ITEMS = {
-    "Figure 1": "the synthetic sets and the equally weighted models",
-}
-_CAUSES = {
-    "without a constant input": (
-        "no biases (Sec. 2): a network through the origin cannot separate moons"
-    ),
-    "network with a constant input": (
-        "five ReLU units from standard normal parameters: units die, and some seeds never separate"
-    ),
-}
+ITEMS = {"Figure 1": "the synthetic sets and the equally weighted models"}
 
 EXPERIMENT = Experiment(
     name="xu2021.figure1",
@@ -157,6 +172,4 @@ EXPERIMENT = Experiment(
     compute=_compute,
     present=_present,
     items=ITEMS,
-    entries=stored_statements("xu2021", ITEMS),
-    causes=_CAUSES,
 )

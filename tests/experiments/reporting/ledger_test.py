@@ -3,20 +3,21 @@
 import functools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.__main__ import main
 from experiments.catalogue import EXPERIMENTS, NAMES
 from experiments.reporting import ledger
+from experiments.reporting.claims import Answer, Claim, answers
 from experiments.reporting.experiment import Experiment, Options, run
 from experiments.reporting.ledger import Entry, Printed
-from experiments.reporting.results_page import PAPERS, page_text, seeds_of
-from experiments.reporting.statements import Statement, statements_as_json
-
-ITEMS = {"Figure 1": "one", "Figure 2": "two"}
+from experiments.reporting.page import Page, Picture, Table, write_page
+from experiments.reporting.paper_pages import PAPERS, keep, page_texts, seeds_of
 
 
 def test_intervals_are_those_of_scipy():
@@ -31,21 +32,40 @@ def test_intervals_are_those_of_scipy():
     assert str(Printed(4.8)) == "4.8"
 
 
-def test_statements_of_the_paper_become_entries():
-    statements = [
-        Statement("a", np.array([True] * 9 + [False]), "p2021, Fig. 2a, Thm. 1"),
-        Statement("b", np.array([True, True, False]), "p2021, Sec. 5"),
-        Statement("c", np.array([True, False]), "p2021, Fig. 1"),
-        Statement("d", np.array([], bool), "p2021, Fig. 1"),
-        Statement("e", np.array([True]), "control"),
+def claim(text, item="Figure 1", place="Fig. 1", **more):
+    return Claim(text, item, place, lambda found: found[text], **more)
+
+
+def answer(text, holds, *place, **more):
+    return Answer(claim(text, *place, **more), np.array(holds, bool))
+
+
+def test_answers_become_entries_but_for_controls():
+    found = [
+        answer("a", [True] * 9 + [False], "Figure 2", "Fig. 2a, Thm. 1"),
+        answer("b", [True, True, False], "Figure 1", "Sec. 5", cause="few seeds"),
+        answer("c", [True, False], cause="a larger network"),
+        answer("d", []),
+        answer("e", [True], is_control=True),
     ]
-    entries = ledger.of_statements(statements_as_json(statements), "p2021", ITEMS)
-    assert [(e.item, e.claim, e.ours, e.verdict) for e in entries] == [
-        ("Figure 2", "a (Fig. 2a, Thm. 1)", "9 of 10", "reproduced"),
-        ("Figure 1", "b (Sec. 5)", "2 of 3", "partly"),
-        ("Figure 1", "c (Fig. 1)", "1 of 2", "not reproduced"),
-        ("Figure 1", "d (Fig. 1)", "0 of 0", "not run"),
+    entries = ledger.entries_of(found)
+    assert [(e.item, e.claim, e.ours, e.verdict, e.cause) for e in entries] == [
+        ("Figure 2", "a (Fig. 2a, Thm. 1)", "9 of 10", "reproduced", ""),
+        ("Figure 1", "b (Sec. 5)", "2 of 3", "partly", "few seeds"),
+        ("Figure 1", "c (Fig. 1)", "1 of 2", "not reproduced", "a larger network"),
+        ("Figure 1", "d (Fig. 1)", "0 of 0", "not run", "no seed to ask"),
     ]
+
+
+def test_claims_are_asked_where_what_they_need_was_measured():
+    asked = [claim("a"), claim("b", needs=("b",)), claim("c", needs=("a", "c"))]
+    found = answers(asked, {"a": [True, False], "c": [1, 1]})
+    assert [(own.claim.text, own.holds.tolist()) for own in found] == [
+        ("a", [True, False]),
+        ("c", [True, True]),
+    ]
+    unasked = ledger.not_run([claim("b"), claim("e", is_control=True)], "needs a GPU")
+    assert unasked == (Entry("Figure 1", "b (Fig. 1)", cause="needs a GPU"),)
 
 
 def test_a_table_is_compared_by_differences():
@@ -87,48 +107,56 @@ def test_a_table_is_compared_by_differences():
         assert found[0].verdict == verdict
 
 
-def test_causes_go_to_what_is_not_reproduced():
-    entries = [
-        Entry("Figure 1", "the angle is smaller", verdict=verdict)
-        for verdict in ("reproduced", "partly", "not run")
-    ]
-    found = ledger.with_causes(entries, {"margin": "no", "angle": "few steps"})
-    assert [entry.cause for entry in found] == ["", "few steps", ""]
+def test_a_cause_is_said_where_a_number_is_not_reproduced():
+    printed = {"ERM": Printed(60, 2), "up": Printed(80, 1), "down": Printed(50, 1)}
+    base, gain = np.array([90.0, 91.0, 92.0]), np.array([3.0, 3.1, 2.9])
+    ours = {"ERM": base, "up": base + gain, "down": base + gain}
+    causes = {name: f"why {name}" for name in printed}
+    entries = ledger.of_table(
+        "Table 1",
+        printed,
+        ours,
+        reference="ERM",
+        same_setting=False,
+        quantity="accuracy %",
+        causes=causes,
+    )
+    assert [entry.cause for entry in entries] == ["why ERM", "", "why down"]
 
 
-def small_experiment(verdicts=("reproduced",)):
+def small_experiment(verdicts=("reproduced",), **page):
     entries = [Entry("Table 1", f"claim {i}", "1", "2", 3, v) for i, v in enumerate(verdicts)]
     missing = Entry("Table 1", "another | claim", "7 ± 1", cause="needs a GPU")
     return Experiment(
         "ren2018.table1",
         "summary",
         {"smoke": "seconds"},
-        lambda folder, preset: "a table",
+        lambda folder, preset: Page(notes=["a note"], numbers=entries, **page),
         items={"Table 1": "accuracies"},
         printed=(missing, entries[0]._replace(ours="", seeds=0, verdict="not run")),
-        entries=lambda folder, preset: list(entries),
     )
 
 
-def test_a_run_writes_its_part_and_the_page_shows_it(tmp_path, monkeypatch):
-    experiment = small_experiment(("reproduced", "partly"))
+def test_a_run_writes_its_part_and_the_page_shows_it(tmp_path):
+    picture = Picture("table1_errors", Figure())
+    experiment = small_experiment(("reproduced", "partly"), figures=[picture])
     folder = tmp_path / "results" / "ren2018.table1-smoke"
     run(experiment, Options("smoke", folder))
     record = ledger.read_ledger(folder / ledger.FILE)
     assert record["entries"][1].verdict == "partly"
+    assert record["figures"] == {"table1_errors": "Table 1"}
     assert set(record["made"]["versions"]) >= {"jax", "numpy"}
 
-    monkeypatch.setattr(
-        "experiments.reporting.results_page.EXPERIMENTS", {"ren2018.table1": experiment}
-    )
-    (folder / "table1_errors.png").write_bytes(b"")
-    page = page_text([{**record, "folder": folder}], tmp_path)
-    assert "| ren2018 | 1 | 1 | 0 | 0 | 1 | 3 |" in page
-    assert "| not known | 1 | [ren2018, Table 1](#ren2018-table1) |" in page
-    assert "| another \\| claim | 7 ± 1 |  |  | not run | needs a GPU |" in page
-    assert "![table1_errors](results/ren2018.table1-smoke/table1_errors.png)" in page
-    nothing = page_text([], tmp_path)
-    assert "| ren2018 | 0 | 0 | 0 | 0 | 2 | 2 |" in nothing
+    pages = page_texts([{**record, "folder": folder.name}], {"ren2018.table1": experiment})
+    assert set(pages) == {"README.md", *(f"{paper}.md" for paper in PAPERS)}
+    assert "| [ren2018](ren2018.md) | 1 | 1 | 0 | 0 | 1 | 3 |" in pages["README.md"]
+    assert "| not known | 1 | [ren2018, Table 1](ren2018.md#table1) |" in pages["README.md"]
+    paper = pages["ren2018.md"]
+    assert '<a id="table1"></a>\n\n## Table 1: accuracies' in paper
+    assert "| another \\| claim | 7 ± 1 |  |  | not run | needs a GPU |" in paper
+    assert "![table1_errors](ren2018.table1-smoke/table1_errors.png)" in paper
+    nothing = page_texts([], {"ren2018.table1": experiment})
+    assert "| [ren2018](ren2018.md) | 0 | 0 | 0 | 0 | 2 | 2 |" in nothing["README.md"]
 
 
 @pytest.mark.parametrize(
@@ -158,31 +186,54 @@ def test_where_it_was_computed_survives_a_later_report(tmp_path):
         ledger.read_ledger(path)
 
 
-def test_the_commands_keep_and_write_the_page(tmp_path, capsys, monkeypatch):
-    experiment = small_experiment()._replace(
-        present=lambda folder, preset: f"a table\nand a note\nFigures (seed 0):\n  {folder}/a.png"
-    )
-    for module in ("commands", "results_page"):
-        name = f"experiments.{module}.EXPERIMENTS"
-        monkeypatch.setattr(name, {experiment.name: experiment})
+def test_the_commands_keep_and_write_the_pages(tmp_path, capsys, monkeypatch):
+    experiment = small_experiment(figures=[Picture("table1", Figure())])
+    monkeypatch.setattr("experiments.commands.EXPERIMENTS", {experiment.name: experiment})
     run_folder, results = tmp_path / "run", tmp_path / "results"
     assert main(["report", "--results", str(results)]) == 1
     assert "is no folder" in capsys.readouterr().err
     run(experiment, Options("smoke", run_folder))
-    (run_folder / "table1.png").write_bytes(b"png")
     (run_folder / "arm").mkdir()
     assert main(["report", str(run_folder), "--keep", "--results", str(results)]) == 0
     kept = {path.name for path in (results / "ren2018.table1-smoke").iterdir()}
     assert kept == {"ledger.json", "table.txt", "table1.png"}
-    assert (results / "ren2018.table1-smoke" / "table.txt").read_text() == "a table\nand a note\n"
     assert main(["report", "--results", str(results)]) == 0
-    page = (tmp_path / "RESULTS.md").read_text()
-    assert "![table1](results/ren2018.table1-smoke/table1.png)" in page
-    assert "### Table 1: accuracies" in page
-    (run_folder / "ledger.json").unlink()
+    page = (results / "ren2018.md").read_text()
+    assert "![table1](ren2018.table1-smoke/table1.png)" in page
+    assert "## Table 1: accuracies" in page
+    (run_folder / "table.txt").unlink()
     monkeypatch.setattr("experiments.commands.report", lambda folder: "")
     assert main(["report", str(run_folder), "--keep", "--results", str(results)]) == 1
-    assert "has no ledger.json" in capsys.readouterr().err
+    assert "has no table.txt: the experiment is not finished" in capsys.readouterr().err
+
+
+def test_an_experiment_of_no_paper_can_be_kept(tmp_path):
+    experiment = Experiment(
+        "study", "summary", {"smoke": "seconds"}, lambda folder, preset: Page(notes=["a note"])
+    )
+    run(experiment, Options("smoke", tmp_path / "run"))
+    kept = keep(tmp_path / "run", tmp_path / "results")
+    assert kept.name == "study-smoke"
+    assert [path.name for path in kept.iterdir()] == ["table.txt"]
+
+
+def test_no_line_of_the_text_is_lost_for_the_folders_name(tmp_path, monkeypatch):
+    """Lines that contained the folder's name used to be dropped."""
+    rows = [["out", "1"], ["without", "2"], ["e", "3"]]
+    page = Page(
+        tables=[Table(["method", "error"], rows)],
+        notes=["Figure: see the method"],
+        figures=[Picture("a", Figure())],
+    )
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("out"), Path("e")):
+        shown = write_page(page, folder, "")
+        text = (folder / "table.txt").read_text()
+        assert text == (
+            "method   error\n-------  -----\nout      1\nwithout  2\ne        3\n\n"
+            "Figure: see the method\n"
+        )
+        assert shown == f"{text}\nFigures:\n  {folder}/a.png"
 
 
 def test_every_figure_and_table_has_an_experiment():

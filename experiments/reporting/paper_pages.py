@@ -1,16 +1,24 @@
-"""RESULTS.md: every figure and table of the papers beside ours, made from the ledgers alone."""
+"""`results/README.md` and a page a paper: every figure and table beside ours, from the ledgers."""
 
-import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.catalogue import EXPERIMENTS
 from experiments.reporting.experiment import Experiment, read_record
-from experiments.reporting.ledger import FAILED, FILE, NOT_RUN, PARTLY, VERDICTS, Entry, read_ledger
+from experiments.reporting.ledger import (
+    FAILED,
+    FILE,
+    NOT_RUN,
+    PARTLY,
+    VERDICTS,
+    Entry,
+    read_ledger,
+)
+from experiments.reporting.page import SUMMARY, TEXT
 from experiments.tools.files import write_atomically
+from experiments.tools.tables import markdown
 from experiments.training.run_folder import RunFolderError
 
 PAPERS = {
@@ -23,15 +31,15 @@ PAPERS = {
     "zhou2022": "Zhou, Wu, Zhu, Liang: Understanding difficulty-based sample weighting with a "
     "universal difficulty measure. ECML PKDD 2022",
 }
-_KEPT = (FILE, "summary.json", "table.txt")
 _KEPT_KINDS = (".png", ".csv")
 _LARGEST = 2_000_000  # bytes
 _MOST_ROWS = 30  # shown unfolded
 
 _INTRODUCTION = """\
-Written by `python -m experiments report` from the files in `results/`; nothing in it is typed by
-hand. Every number of ours is a mean over seeds with its 95 % interval (Student's t). The presets
-`smoke` and `cpu` change the papers' settings, and say how.
+Every number and statement of the four papers' figures and tables beside ours. Written by
+`python -m experiments report` from the files in this folder; nothing in it is typed by hand. Every
+number of ours is a mean over seeds with its 95 % interval (Student's t). The presets `smoke` and
+`cpu` change the papers' settings, and say how.
 
 Verdicts are made by rule:
 
@@ -44,68 +52,82 @@ Verdicts are made by rule:
   signs are opposite. The reference method itself is then listed as *other setting*.
 - *not run*: needs a GPU, data that were not at hand, or hours; the command is there.
 
-The theoretical claims are checked apart: [results](results/theory_checks/RESULTS.md),
-[errata](results/theory_checks/ERRATA.md)."""
+The theoretical claims are checked apart: [results](theory_checks/RESULTS.md),
+[errata](theory_checks/ERRATA.md)."""
+
+
+class _Section(NamedTuple):
+    """A figure or table of a paper on its page."""
+
+    link: str  # relative to the folder of results
+    text: str
+    entries: Sequence[Entry]
 
 
 def keep(folder: Path, results: Path) -> Path:
-    """Copies a finished experiment's small files to `results/NAME-PRESET`; returns that folder."""
+    """Copies a finished experiment's small files to `results/NAME-PRESET`; returns that folder.
+
+    Those are its text, its numbers, its part of the ledger if it belongs to a paper, tables and
+    figures, up to 2 MB each.
+    """
     record = read_record(folder)
-    if not (folder / FILE).exists():
-        raise RunFolderError(
-            f"{folder} has no {FILE}: the experiment is not finished, or belongs to no paper"
-        )
+    if not (folder / TEXT).exists():
+        raise RunFolderError(f"{folder} has no {TEXT}: the experiment is not finished")
     target = results / f"{record['experiment']}-{record['preset']}"
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
-        is_kept = path.name in _KEPT or path.suffix in _KEPT_KINDS
+        is_kept = path.name in (TEXT, SUMMARY, FILE) or path.suffix in _KEPT_KINDS
         if is_kept and path.stat().st_size <= _LARGEST:
             shutil.copyfile(path, target / path.name)
     return target
 
 
-def write_page(results: Path) -> Path:
-    """Writes RESULTS.md beside the folder of results; returns its path."""
+def write_pages(results: Path, experiments: Mapping[str, Experiment]) -> Path:
+    """Writes `README.md` and a page a paper into the folder of results; returns the first."""
     if not results.is_dir():
         raise RunFolderError(
             f"{results} is no folder; keep an experiment there first: report FOLDER --keep"
         )
     paths = sorted(results.glob(f"*/{FILE}"))
-    records = [{**read_ledger(path), "folder": path.parent} for path in paths]
-    page = results.parent / "RESULTS.md"
-    text = page_text(records, results.parent)
-    write_atomically(page, lambda file: file.write(text.encode()))
-    return page
+    records = [{**read_ledger(path), "folder": path.parent.name} for path in paths]
+    for name, text in page_texts(records, experiments).items():
+        write_atomically(results / name, lambda file, text=text: file.write(text.encode()))
+    return results / "README.md"
 
 
-def page_text(records: Sequence[dict[str, Any]], root: Path) -> str:
-    """The page; links are relative to `root`."""
-    sections, counts = [], {}
-    causes: dict[str, list[str]] = {}
-    index = [["figure or table", *VERDICTS]]
+def page_texts(
+    records: Sequence[dict[str, Any]], experiments: Mapping[str, Experiment]
+) -> dict[str, str]:
+    """The pages by file name; links are relative to the folder of results."""
+    pages = {}
+    sections: dict[str, list[_Section]] = {}
     for paper, citation in PAPERS.items():
-        experiments = [e for e in EXPERIMENTS.values() if e.items and e.paper == paper]
-        own = [r for r in records if r["experiment"] in {e.name for e in experiments}]
-        parts, entries = [], []
-        names = {item: e for e in experiments for item in e.items}
-        for item in sorted(names, key=_order):
-            text, found = _item(paper, item, experiments, own, root)
-            parts.append(text)
-            entries += found
-            verdicts = Counter(entry.verdict for entry in found)
-            link = f"[{paper}, {item}](#{_anchor(paper, item)})"
-            for entry in found:
-                if entry.verdict in (PARTLY, FAILED):
-                    causes.setdefault(entry.cause or "not known", []).append(link)
-            index.append([link, *(str(verdicts[v] or "") for v in VERDICTS)])
-        counts[paper] = Counter(entry.verdict for entry in entries)
-        sections.append("\n\n".join([f"## {paper}", f"{citation}.", *parts]))
-    tables = (_counts(counts), _table(index[0], index[1:]), _why(causes))
-    return "\n\n".join(["# Results", _INTRODUCTION, *tables, *sections]) + "\n"
+        own = [e for e in experiments.values() if e.items and e.paper == paper]
+        sections[paper] = _sections(paper, own, records)
+        texts = [section.text for section in sections[paper]]
+        pages[_page_name(paper)] = "\n\n".join([f"# {paper}", f"{citation}.", *texts]) + "\n"
+    counts = {
+        paper: Counter(entry.verdict for section in own for entry in section.entries)
+        for paper, own in sections.items()
+    }
+    every = [section for own in sections.values() for section in own]
+    tables = (_counts(counts), _index(every), _why(every))
+    return {"README.md": "\n\n".join(["# Results", _INTRODUCTION, *tables]) + "\n"} | pages
 
 
-def _anchor(paper: str, item: str) -> str:
-    return f"{paper}-{item.lower().replace(' ', '')}"
+def _sections(
+    paper: str, experiments: Sequence[Experiment], records: Sequence[dict[str, Any]]
+) -> list[_Section]:
+    items = {item for experiment in experiments for item in experiment.items}
+    return [_section(paper, item, experiments, records) for item in sorted(items, key=_order)]
+
+
+def _page_name(paper: str) -> str:
+    return f"{paper}.md"
+
+
+def _slug(item: str) -> str:
+    return item.lower().replace(" ", "")
 
 
 def _order(item: str) -> tuple[str, int]:
@@ -116,40 +138,53 @@ def _order(item: str) -> tuple[str, int]:
 def _counts(counts: dict[str, Counter]) -> str:
     """How many entries have which verdict."""
     header = ["paper", *VERDICTS, "all"]
-    rows = [[p, *(str(c[v]) for v in VERDICTS), str(c.total())] for p, c in counts.items()]
+    rows = [
+        [f"[{p}]({_page_name(p)})", *(str(c[v]) for v in VERDICTS), str(c.total())]
+        for p, c in counts.items()
+    ]
     total = sum(counts.values(), Counter())
     rows.append(["all", *(str(total[v]) for v in VERDICTS), str(total.total())])
-    return _table(header, rows)
+    return markdown([header, *rows])
 
 
-def _why(causes: dict[str, list[str]]) -> str:
+def _index(sections: Sequence[_Section]) -> str:
+    """Every figure and table with the number of its entries by verdict."""
+    rows = [["figure or table", *VERDICTS]]
+    for section in sections:
+        verdicts = Counter(entry.verdict for entry in section.entries)
+        rows.append([section.link, *(str(verdicts[v] or "") for v in VERDICTS)])
+    return markdown(rows)
+
+
+def _why(sections: Sequence[_Section]) -> str:
     """What stands behind the entries that are not or only partly reproduced, the most first."""
+    causes: dict[str, list[str]] = {}
+    for section in sections:
+        for entry in section.entries:
+            if entry.verdict in (PARTLY, FAILED):
+                causes.setdefault(entry.cause or "not known", []).append(section.link)
     rows = [
         [cause, str(len(links)), "; ".join(dict.fromkeys(links))]
         for cause, links in sorted(causes.items(), key=lambda pair: -len(pair[1]))
     ]
-    return _table(["why not, or only partly", "entries", "where"], rows)
+    return markdown([["why not, or only partly", "entries", "where"], *rows])
 
 
-def _item(
-    paper: str,
-    item: str,
-    experiments: Sequence[Experiment],
-    records: Sequence[dict[str, Any]],
-    root: Path,
-) -> tuple[str, list[Entry]]:
+def _section(
+    paper: str, item: str, experiments: Sequence[Experiment], records: Sequence[dict[str, Any]]
+) -> _Section:
     """The section of a figure or table, and its entries."""
     makers = [e for e in experiments if item in e.items]
-    parts = [f'<a id="{_anchor(paper, item)}"></a>', f"### {item}: {makers[0].items[item]}"]
+    parts = [f'<a id="{_slug(item)}"></a>', f"## {item}: {makers[0].items[item]}"]
     entries: list[Entry] = []
     for experiment in makers:
         for record in (r for r in records if r["experiment"] == experiment.name):
             found = [entry for entry in record["entries"] if entry.item == item]
-            figures = _figures(experiment, item, record["folder"])
+            figures = [name for name, owner in record["figures"].items() if owner == item]
             if found or figures:
                 parts.append(_provenance(record))
                 parts += [_entries(found)] if found else []
-                parts += [f"![{path.stem}]({path.relative_to(root)})" for path in figures]
+                parts += [f"![{name}]({record['folder']}/{name}.png)" for name in figures]
                 entries += found
         seen = {entry.claim for entry in entries}
         rest = [e for e in experiment.printed if e.item == item and e.claim not in seen]
@@ -157,10 +192,10 @@ def _item(
             parts += [f"`python -m experiments run {experiment.name}`", _entries(rest)]
             entries += rest
     if not entries:
-        command = f"`python -m experiments run {makers[0].name}`"
-        parts.append(f"Not run: {command}.")
+        parts.append(f"Not run: `python -m experiments run {makers[0].name}`.")
         entries.append(Entry(item, "everything"))
-    return "\n\n".join(parts), entries
+    link = f"[{paper}, {item}]({_page_name(paper)}#{_slug(item)})"
+    return _Section(link, "\n\n".join(parts), entries)
 
 
 def _provenance(record: dict[str, Any]) -> str:
@@ -182,17 +217,6 @@ def seeds_of(record: dict[str, Any]) -> str:
     return f"Run with {most} seed{'s' * (most > 1)}; "
 
 
-def _figures(experiment: Experiment, item: str, folder: Path) -> list[Path]:
-    """Pictures whose names begin with the item's; others belong to the first item."""
-    prefixes = {name: name.lower().replace(" ", "") for name in experiment.items}
-    figures = []
-    for path in sorted(folder.glob("*.png")):
-        owners = [n for n, p in prefixes.items() if re.match(rf"{p}(?!\d)", path.stem)]
-        if item == (owners or list(experiment.items))[0]:
-            figures.append(path)
-    return figures
-
-
 def _entries(entries: Sequence[Entry]) -> str:
     has_numbers = any(entry.paper for entry in entries)
     header = ["claim", *(["paper"] if has_numbers else []), "ours", "seeds", "verdict", "why"]
@@ -207,16 +231,9 @@ def _entries(entries: Sequence[Entry]) -> str:
         ]
         for entry in entries
     ]
-    table = _table(header, rows)
+    table = markdown([header, *rows])
     if len(rows) <= _MOST_ROWS:
         return table
     counts = Counter(entry.verdict for entry in entries)
     listed = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])
     return f"<details><summary>{len(rows)} entries: {listed}</summary>\n\n{table}\n\n</details>"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
