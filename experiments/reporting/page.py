@@ -10,23 +10,9 @@ from experiments.reporting import plotting
 from experiments.reporting.claims import Answer, answers_as_json, source
 from experiments.reporting.ledger import Entry
 from experiments.tools.files import write_atomically, write_csv, write_json
-from experiments.tools.tables import align
+from experiments.tools.tables import Table
 
 TEXT, SUMMARY = "table.txt", "summary.json"
-
-
-class Table(NamedTuple):
-    """A table of text: cells are strings as they are shown."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-    note: str = ""  # below it
-    numbers: bool = True  # whether the columns between the first and the last stand to the right
-
-    def __str__(self) -> str:
-        table = align([self.header, *self.rows], numbers=self.numbers)
-        return "\n".join(part for part in (self.title, table, self.note) if part)
 
 
 class Picture(NamedTuple):

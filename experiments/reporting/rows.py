@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.tools.tables import align
+from experiments.tools.tables import Table
 from experiments.training.config import RunConfig
 from experiments.training.result import Result
 
@@ -30,6 +30,12 @@ class Row(NamedTuple):
     chosen: str  # the hyperparameters chosen on validation data, or how they were set
     seconds: float | None  # of training one seed with one configuration, if it was measured
     extra: Mapping[str, float | None]  # further columns
+    then: str = ""  # what followed the method's training: "early stopping", "fine-tuning"
+
+    @property
+    def name(self) -> str:
+        """The method and what followed."""
+        return f"{self.method} + {self.then}" if self.then else self.method
 
     @property
     def mean(self) -> float:
@@ -59,13 +65,13 @@ def describe_choice(config: RunConfig) -> str:
     return ", ".join(parts)
 
 
-def format_table(title: str, measure: str, rows: Sequence[Row]) -> str:
-    """An aligned text table, in the order given."""
+def rows_table(title: str, measure: str, rows: Sequence[Row], note: str = "") -> Table:
+    """The rows as a table, in the order given."""
     extras = list(dict.fromkeys(name for row in rows for name in row.extra))
     header = ["method", measure, "std. error", *extras, "seeds", "s/run", "settings"]
     body = [
         [
-            row.method,
+            row.name,
             f"{row.mean:.2f}",
             f"{row.standard_error:.2f}",
             *(_number(row.extra.get(name)) for name in extras),
@@ -75,14 +81,17 @@ def format_table(title: str, measure: str, rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return f"{title}\n{align([header, *body])}"
+    return Table(header, body, title, note)
 
 
 def rows_as_json(rows: Sequence[Row]) -> list[dict]:
     """Rows with their statistics, for `summary.json`."""
     return [
         {
-            **row._asdict(),
+            "method": row.name,
+            "values": row.values,
+            "chosen": row.chosen,
+            "seconds": row.seconds,
             "extra": dict(row.extra),
             "mean": row.mean,
             "standard_error": None if math.isnan(row.standard_error) else row.standard_error,

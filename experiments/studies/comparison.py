@@ -18,10 +18,10 @@ from scipy.stats import t as student_t
 from experiments.data import TaskConfig
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Arms, Experiment
-from experiments.reporting.method_rows import last_evaluation, method_rows
+from experiments.reporting.method_rows import FINE_TUNING, last_evaluation, method_rows
+from experiments.reporting.page import Page, Picture
 from experiments.reporting.rows import Row, rows_as_json
-from experiments.tools.files import write_csv, write_json
-from experiments.tools.tables import align
+from experiments.tools.tables import Table
 from experiments.training.config import RunConfig
 from experiments.training.result import load_result
 
@@ -234,7 +234,7 @@ class Cell(NamedTuple):
 
 def _cells(folder: Path, condition: str) -> dict[str, Cell]:
     rows = {
-        row.method: row
+        row.name: row
         for method in METHODS
         for row in method_rows(
             method,
@@ -254,15 +254,9 @@ def _cells(folder: Path, condition: str) -> dict[str, Cell]:
     return cells
 
 
-def _present(folder: Path, preset: str) -> str:
+def _present(folder: Path, preset: str) -> Page:
     del preset
     table = {condition: _cells(folder, condition) for condition in CONDITIONS}
-    write_json(
-        folder / "summary.json",
-        {c: rows_as_json([cell.row for cell in cells.values()]) for c, cells in table.items()},
-    )
-    _write_table(folder / "comparison.csv", table)
-    _write_variants(folder)
     differences = {
         CONDITIONS[c].title: {m: (cell.difference, cell.half_width) for m, cell in cells.items()}
         for c, cells in table.items()
@@ -270,13 +264,24 @@ def _present(folder: Path, preset: str) -> str:
     figure = plotting.differences(
         differences, title="Test error minus ERM's, points (95 % intervals, paired by seed)"
     )
-    plotting.save(figure, folder / "differences.png")
-    text = "\n\n".join([_text(table), *_verdicts(table)])
     files = "comparison.csv (the table), variants.csv (each method's two variants)"
-    return f"{text}\n\nFor pandas: {files}\nFigure:\n  {folder}/differences.png"
+    return Page(
+        [_table(table)],
+        figures=[Picture("differences", figure)],
+        notes=[_verdicts(table), f"For pandas: {files}"],
+        files={"comparison.csv": _table_rows(table), "variants.csv": _variant_rows(folder)},
+        summary={c: rows_as_json([x.row for x in cells.values()]) for c, cells in table.items()},
+    )
 
 
-def _text(table: dict[str, dict[str, Cell]]) -> str:
+_NOTE = """\
+Test errors in %, balanced over classes under the long tail. - and +: the 95 % interval
+of the difference to ERM, paired by seed, lies below or above zero (of so many, one in
+twenty does by chance). AUC: how well low weights find wrong labels (0.5 chance; near 0,
+high ones do). s/run: of training alone, one configuration and seed."""
+
+
+def _table(table: dict[str, dict[str, Cell]]) -> Table:
     """Methods by the mean over the conditions of their difference to the baseline."""
     names = list(table["clean"])
     average = {m: np.mean([cells[m].difference for cells in table.values()]) for m in names}
@@ -291,33 +296,20 @@ def _text(table: dict[str, dict[str, Cell]]) -> str:
             for cell in cells
         ]
         aucs = [table[c][name].row.extra["noise AUC"] for c in ("noise", "background")]
+        shown = ("" if auc is None else f"{auc:.2f}" for auc in aucs)
         seconds = np.mean([cell.row.seconds or 0 for cell in cells])
-        body.append(
-            [
-                name,
-                *errors,
-                *("" if auc is None else f"{auc:.2f}" for auc in aucs),
-                f"{seconds:.3f}",
-                _beyond(name),
-            ]
-        )
-    note = (
-        "Test errors in %, balanced over classes under the long tail. - and +: the 95 % interval\n"
-        "of the difference to ERM, paired by seed, lies below or above zero (of so many, one in\n"
-        "twenty does by chance). AUC: how well low weights find wrong labels (0.5 chance; near 0,\n"
-        "high ones do). s/run: of training alone, one configuration and seed."
-    )
-    return f"{align([header, *body])}\n{note}"
+        body.append([name, *errors, *shown, f"{seconds:.3f}", _beyond(cells[0].row)])
+    return Table(header, body, note=_NOTE)
 
 
-def _beyond(name: str) -> str:
-    method = METHODS.get(name)
-    if "fine-tuning" in name:
+def _beyond(row: Row) -> str:
+    """What the method gets beyond the others' budget."""
+    if row.then == FINE_TUNING:
         return "clean"
-    return method.beyond if method else ""
+    return "" if row.then else METHODS[row.method].beyond
 
 
-def _verdicts(table: dict[str, dict[str, Cell]]) -> list[str]:
+def _verdicts(table: dict[str, dict[str, Cell]]) -> str:
     """Which methods hurt and which help, per condition."""
     lines = []
     for condition, cells in table.items():
@@ -327,22 +319,23 @@ def _verdicts(table: dict[str, dict[str, Cell]]) -> list[str]:
             )
             listed = ", ".join(f"{name} ({d:+.1f})" for d, name in found) or "none"
             lines.append(f"{CONDITIONS[condition].title}, {verdict} than ERM: {listed}")
-    return ["\n".join(lines)]
+    return "\n".join(lines)
 
 
-def _write_table(path: Path, table: dict[str, dict[str, Cell]]) -> None:
-    header = "condition method error standard_error difference half_width verdict noise_auc seconds"
-    rows: list[list] = [[*header.split(), "settings", "beyond"]]
+def _table_rows(table: dict[str, dict[str, Cell]]) -> list[list]:
+    """For `comparison.csv`."""
+    header = ["condition", "method", "error", "standard_error", "difference", "half_width"]
+    rows: list[list] = [[*header, "verdict", "noise_auc", "seconds", "settings", "beyond"]]
     for condition, cells in table.items():
         for name, cell in cells.items():
             row = cell.row
             numbers = [row.mean, row.standard_error, cell.difference, cell.half_width]
-            rest = [cell.verdict, row.extra["noise AUC"], row.seconds, row.chosen, _beyond(name)]
+            rest = [cell.verdict, row.extra["noise AUC"], row.seconds, row.chosen, _beyond(row)]
             rows.append([condition, name, *(f"{x:.4f}" for x in numbers), *rest])
-    write_csv(path, rows)
+    return rows
 
 
-def _write_variants(folder: Path) -> None:
+def _variant_rows(folder: Path) -> list[list[str]]:
     """Every method's two variants, each at the learning rate that is best on validation data."""
     rows = [["condition", "method", "variant", "learning_rate", "error", "standard_error"]]
     for condition, (_, _, measure) in CONDITIONS.items():
@@ -359,7 +352,7 @@ def _write_variants(folder: Path) -> None:
                 rate = f"{result.configs[h].learning_rate:g}"
                 numbers = [f"{errors[h].mean():.4f}", f"{spread:.4f}"]
                 rows.append([condition, method, settings, rate, *numbers])
-    write_csv(folder / "variants.csv", rows)
+    return rows
 
 
 def _experiment(name: str, data: str, times: dict[str, str]) -> Experiment:

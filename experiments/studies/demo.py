@@ -20,8 +20,8 @@ from experiments.explain import galleries, telescope_plots
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Arms, Experiment
 from experiments.reporting.method_rows import last_evaluation, method_rows
-from experiments.reporting.rows import Row, choose, format_table, rows_as_json
-from experiments.tools.files import write_json
+from experiments.reporting.page import Page, Picture
+from experiments.reporting.rows import Row, choose, rows_as_json, rows_table
 from experiments.training.config import RunConfig
 from experiments.training.driver import load_source
 from experiments.training.result import Result, load_result
@@ -116,7 +116,7 @@ def _rows(problem: Problem, results: dict[str, Result]) -> list[Row]:
 
 def _verdict(rows: Sequence[Row]) -> str:
     """Lookahead against ERM, seed by seed."""
-    by_name = {row.method: row for row in rows}
+    by_name = {row.name: row for row in rows}
     difference = np.subtract(by_name["uniform"].values, by_name["lookahead"].values)
     error = np.std(difference, ddof=1) / np.sqrt(len(difference))
     return (
@@ -125,49 +125,42 @@ def _verdict(rows: Sequence[Row]) -> str:
     )
 
 
-def _present(folder: Path, preset: str) -> str:
+def _present(folder: Path, preset: str) -> Page:
     del preset
-    texts, summary = [], {}
+    tables, pictures, summary = [], [], {}
     for name, problem in PROBLEMS.items():
         results = {method: load_result(folder / name / method) for method in METHODS}
         rows = _rows(problem, results)
         summary[name] = rows_as_json(rows)
-        texts.append(format_table(problem.title, problem.heading, rows) + "\n" + _verdict(rows))
+        tables.append(rows_table(problem.title, problem.heading, rows, _verdict(rows)))
         runs = {m: (r, choose(r, problem.measure, last_evaluation(r))) for m, r in results.items()}
-        _figures(folder, name, problem, runs)
-    write_json(folder / "summary.json", summary)
-    figures = "\n".join(f"  {path}" for path in sorted(folder.glob("*.png")))
+        pictures += _pictures(name, problem, runs)
     note = "noise AUC: how well low weights find wrong labels (0.5 chance; near 0, high ones do)."
-    return "\n\n".join([*texts, f"{note}\nFigures:\n{figures}"])
+    return Page(tables, figures=pictures, notes=[note], summary=summary)
 
 
-def _figures(
-    folder: Path, name: str, problem: Problem, runs: dict[str, tuple[Result, int]]
-) -> None:
+def _pictures(name: str, problem: Problem, runs: dict[str, tuple[Result, int]]) -> list[Picture]:
     trained = {m: run for m, run in runs.items() if run[0].configs[0].num_steps}
     title = f"{problem.title}\nbaselines end with fine-tuning"
     curves = plotting.test_error_curves(trained, measure=problem.measure, title=title)
-    plotting.save(curves, folder / f"{name}_test_error.png")
-    shown = ("lookahead", "low", "focal", "self_paced", "hard_mining", "random")
-    weighted = {m: trained[m] for m in shown}
+    pictures = [Picture(f"{name}_test_error", curves)]
     if name == "noise":
+        shown = ("lookahead", "low", "focal", "self_paced", "hard_mining", "random")
         title = "Weights of clean and corrupted examples"
-        plotting.save(
-            telescope_plots.weight_histograms(weighted, title=title), folder / "noise_weights.png"
-        )
+        weights = telescope_plots.weight_histograms({m: trained[m] for m in shown}, title=title)
+        pictures.append(Picture("noise_weights", weights))
         for method in ("lookahead", "low"):
             result, h = runs[method]
             images = load_source(result.configs[h]).train.inputs
             title = f"Highest and lowest weights: {method}"
             grid = galleries.extreme_examples(result, h, 0, images, title=title)
-            plotting.save(grid, folder / f"noise_examples_{method}.png")
+            pictures.append(Picture(f"noise_examples_{method}", grid))
     else:
         shown = ("proportion", "lookahead", "low", "focal", "self_paced", "hard_mining")
         classes = {m: trained[m] for m in shown}
-        title = "Mean weight of each class"
-        plotting.save(
-            telescope_plots.weights_by_class(classes, title=title), folder / f"{name}_weights.png"
-        )
+        figure = telescope_plots.weights_by_class(classes, title="Mean weight of each class")
+        pictures.append(Picture(f"{name}_weights", figure))
+    return pictures
 
 
 EXPERIMENT = Experiment(

@@ -18,9 +18,10 @@ from experiments.data import TaskConfig, load, make_task
 from experiments.networks.models import make_model
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.page import Page, Picture
 from experiments.studies.difficulty_scores import MEASURES, Budget, measure_difficulty
-from experiments.tools.files import write_arrays, write_csv, write_json
-from experiments.tools.tables import align
+from experiments.tools.files import write_arrays, write_csv
+from experiments.tools.tables import Table
 
 SETTINGS = {
     "noise": {"noise": "uniform:0.4"},
@@ -90,9 +91,9 @@ def _file(folder: Path, setting: str, seed: int) -> Path:
     return folder / setting / f"seed{seed}.npz"
 
 
-def _present(folder: Path, preset: str) -> str:
+def _present(folder: Path, preset: str) -> Page:
     del preset
-    summary, texts = {}, []
+    tables, pictures, summary = [], [], {}
     for setting in SETTINGS:
         files = sorted((folder / setting).glob("seed*.npz"))
         correlations, aucs = zip(*(_statistics(path) for path in files), strict=True)
@@ -106,13 +107,11 @@ def _present(folder: Path, preset: str) -> str:
             "auc": [None if np.isnan(a) else round(float(a), 4) for a in auc.mean(axis=0)],
             "auc_standard_error": [None if np.isnan(a) else round(float(a), 4) for a in spread],
         }
-        texts.append(_table(setting, correlation, auc.mean(axis=0), spread, len(files)))
+        tables.append(_table(setting, correlation, auc.mean(axis=0), spread, len(files)))
         title = f"Rank correlation of difficulty measures\n{TITLES[setting]}"
         figure = plotting.correlation_matrix(correlation, list(MEASURES), title=title)
-        plotting.save(figure, folder / f"{setting}_spearman.png")
-    write_json(folder / "summary.json", summary)
-    figures = "\n".join(f"  {path}" for path in sorted(folder.glob("*.png")))
-    return "\n\n".join([*texts, f"Figures:\n{figures}"])
+        pictures.append(Picture(f"{setting}_spearman", figure))
+    return Page(tables, figures=pictures, summary=summary)
 
 
 def _statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -132,10 +131,10 @@ def _statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _table(
     setting: str, correlation: np.ndarray, auc: np.ndarray, spread: np.ndarray, seeds: int
-) -> str:
+) -> Table:
     """Measures by their correlation with the K-fold error."""
     reference, rarity = (list(MEASURES).index(name) for name in ("K-fold error", "class rarity"))
-    rows = [["measure", "with K-fold error", "with rarity", "AUC", "std. error", "what"]]
+    rows = []
     for i in np.argsort(-np.nan_to_num(correlation[reference], nan=-2)):
         name = list(MEASURES)[i]
         detector = ["", ""] if np.isnan(auc[i]) else [f"{auc[i]:.3f}", f"{spread[i]:.3f}"]
@@ -148,7 +147,9 @@ def _table(
                 MEASURES[name],
             ]
         )
-    return f"{TITLES[setting]} ({seeds} seeds; Spearman's rank correlations)\n{align(rows)}"
+    header = ["measure", "with K-fold error", "with rarity", "AUC", "std. error", "what"]
+    title = f"{TITLES[setting]} ({seeds} seeds; Spearman's rank correlations)"
+    return Table(header, rows, title)
 
 
 def _experiment(name: str, data: str, times: dict[str, str]) -> Experiment:

@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Experiment, Options
-from experiments.tools.files import write_arrays, write_csv, write_json
-from experiments.tools.tables import align
+from experiments.reporting.page import Page, Picture
+from experiments.tools.files import write_arrays
+from experiments.tools.tables import Table
 from weighting import losses
 from weighting.implicit_bias.sensitivity import weighting_sensitivity
 
@@ -115,10 +116,39 @@ def _compute(options: Options) -> None:
             write_arrays(path, over(jnp.array(REGULARIZATIONS), keys))
 
 
-def _present(folder: Path, preset: str) -> str:
-    budgets = BUDGETS.get(preset, BUDGETS["cpu"])
-    rows: list[list] = [["loss", "weightings", "examples", "weight decay", "steps", "seed"]]
-    rows[0] += ["separated", "disagreement", "predicted disagreement", "predicted angle"]
+_NOTE = """\
+Weighting matters: the trained classifiers differ on more than 5 % of fresh points.
+Accuracy: of predicting so where the predicted classifiers differ on more than 5 %.
+AUC and rank correlation: of the predicted disagreement with the truth."""
+
+
+def _present(folder: Path, preset: str) -> Page:
+    rows = _rows(folder, BUDGETS.get(preset, BUDGETS["cpu"]))
+    columns = dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
+    summary = {"all": _statistics(columns, np.ones(len(rows) - 1, bool))}
+    for name in ("loss", "weightings", "examples", "separated", "weight decay", "steps"):
+        values = np.array([str(value) for value in columns[name]])
+        for value in dict.fromkeys(values):
+            summary[f"{name} {value}"] = _statistics(columns, values == value)
+    header = ["problems", "number", "weighting matters", "accuracy", "AUC", "rank correlation"]
+    body = [[name, *(f"{x:g}" for x in values.values())] for name, values in summary.items()]
+    names = ("predicted disagreement", "disagreement")
+    predicted, truth = (_numbers(columns, name) for name in names)
+    title = "Disagreement of two weightings on fresh points"
+    figure = plotting.scatter(predicted, truth, x="predicted", y="measured", title=title)
+    return Page(
+        [Table(header, body, note=_NOTE)],
+        figures=[Picture("sensitivity", figure)],
+        files={"sensitivity.csv": rows},
+        summary=summary,
+    )
+
+
+def _rows(folder: Path, budgets: tuple[int, ...]) -> list[list]:
+    """A header, and a row for every problem, pair of weightings, budget and seed."""
+    header = ["loss", "weightings", "examples", "weight decay", "steps", "seed"]
+    header += ["separated", "disagreement", "predicted disagreement", "predicted angle"]
+    rows: list[list] = [header]
     for loss, (pair, pair_name), size in itertools.product(LOSSES, enumerate(PAIRS), SIZES):
         with np.load(folder / f"{loss}-{pair}-{size}.npz") as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -128,27 +158,7 @@ def _present(folder: Path, preset: str) -> str:
             numbers = [truth, arrays["prediction"][place], arrays["angle"][place]]
             separated = "yes" if arrays["separated"][place] else "no"
             rows.append([*setting, separated, *(f"{x:.5f}" for x in numbers)])
-    write_csv(folder / "sensitivity.csv", rows)
-    columns = dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
-    summary = {"all": _statistics(columns, np.ones(len(rows) - 1, bool))}
-    for name in ("loss", "weightings", "examples", "separated", "weight decay", "steps"):
-        values = np.array([str(value) for value in columns[name]])
-        for value in dict.fromkeys(values):
-            summary[f"{name} {value}"] = _statistics(columns, values == value)
-    write_json(folder / "summary.json", summary)
-    header = ["problems", "number", "weighting matters", "accuracy", "AUC", "rank correlation"]
-    body = [[name, *(f"{x:g}" for x in values.values())] for name, values in summary.items()]
-    names = ("predicted disagreement", "disagreement")
-    predicted, truth = (_numbers(columns, name) for name in names)
-    title = "Disagreement of two weightings on fresh points"
-    figure = plotting.scatter(predicted, truth, x="predicted", y="measured", title=title)
-    plotting.save(figure, folder / "sensitivity.png")
-    note = (
-        "Weighting matters: the trained classifiers differ on more than 5 % of fresh points.\n"
-        "Accuracy: of predicting so where the predicted classifiers differ on more than 5 %.\n"
-        "AUC and rank correlation: of the predicted disagreement with the truth."
-    )
-    return f"{align([header, *body])}\n{note}\nFigure:\n  {folder}/sensitivity.png"
+    return rows
 
 
 def _numbers(columns: Mapping[str, tuple], name: str) -> np.ndarray:

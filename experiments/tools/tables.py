@@ -1,6 +1,21 @@
-"""Text tables."""
+"""Tables as values, and as text."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """A table of text: cells are strings as they are shown."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    note: str = ""  # below it
+    numbers: bool = True  # whether the columns between the first and the last stand to the right
+
+    def __str__(self) -> str:
+        table = align([self.header, *self.rows], numbers=self.numbers)
+        return "\n".join(part for part in (self.title, table, self.note) if part)
 
 
 def align(lines: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
