@@ -137,7 +137,7 @@ def lookahead(problem: Problem) -> Iterator[Row]:
     num_clean = max(problem.batch_size // 10, 1)
     batch = Batch(inputs, labels, clean=Batch(inputs[:num_clean], labels[:num_clean]))
     params, _ = problem.model.init(jax.random.key(1), inputs)
-    optimizer, scheme = optax.sgd(0.1), weighting.lookahead_reweight()
+    optimizer, scheme = optax.sgd(0.1), weighting.lookahead()
     state = weighting.init_train_state(jax.random.key(2), params, scheme, optimizer)
     for name, reason in LOOKAHEAD_REASONS.items():
         step = weighting.make_train_step(

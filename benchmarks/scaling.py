@@ -33,7 +33,7 @@ IMAGE_SHAPE = (28, 28, 1)
 SCHEMES: dict[str, tuple[Callable[[], Weighting], int]] = {
     "uniform": (weighting.uniform, 0),
     "low:0.1": (lambda: weighting.low(0.1), 0),
-    f"lookahead, {NUM_CLEAN} clean": (weighting.lookahead_reweight, NUM_CLEAN),
+    f"lookahead, {NUM_CLEAN} clean": (weighting.lookahead, NUM_CLEAN),
 }
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _INSTRUCTION = re.compile(rf"= (.*?) ({'|'.join(_KINDS)})\(")

@@ -62,8 +62,8 @@ def tables() -> list[Table]:
 
 
 def _candidates(batch_size: int, plain_model: Model) -> dict[str, Candidate]:
-    lookahead = weighting.lookahead_reweight
-    unrolled = lookahead(mode="unrolled", optimizer=optax.sgd(1e-3))
+    lookahead = weighting.lookahead
+    unrolled = weighting.lookahead_unrolled(optax.sgd(1e-3))
     head = lookahead(select=lambda path: "head" in jax.tree_util.keystr(path))
     by_layers = {
         f"lookahead by layers, {size} clean": Candidate(

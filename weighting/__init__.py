@@ -138,10 +138,10 @@ from weighting.schemes.alignment import (
     greedy_alignment_weights,
 )
 from weighting.schemes.class_based import (
+    class_power,
     class_weights,
     clean_label_probability,
     effective_number,
-    generalized_reweight,
     inverse_class_frequency,
     oracle_noise,
 )
@@ -157,14 +157,14 @@ from weighting.schemes.gradient_harmonized import gradient_harmonized
 from weighting.schemes.importance_sampling import importance_sampling, speedup_threshold
 from weighting.schemes.infobatch import infobatch
 from weighting.schemes.joint_weighting import joint_weighting
-from weighting.schemes.lookahead import (
-    fast_scores,
-    lookahead_reweight,
-    lookahead_weights,
+from weighting.schemes.lookahead import fast_scores, lookahead, lookahead_weights
+from weighting.schemes.lookahead_unrolled import (
+    lookahead_unrolled,
+    lookahead_unrolled_weights,
     unrolled_scores,
 )
 from weighting.schemes.loss_based import focal, hard_mining, self_paced, small_losses, top_losses
-from weighting.schemes.loss_rank import loss_rank_probabilities, loss_rank_selection
+from weighting.schemes.loss_rank import loss_rank, loss_rank_probabilities
 from weighting.schemes.low import low, low_kkt_residual, low_weights
 from weighting.schemes.margin_based import (
     exponential_margin,
@@ -183,13 +183,14 @@ from weighting.schemes.mentornet import (
     train_mentor,
 )
 from weighting.schemes.meta_weight_net import (
-    class_aware_weight_net,
     cluster_class_sizes,
+    cmw_net,
     meta_gradient,
     meta_weight_net,
 )
 from weighting.schemes.parts import (
     clip,
+    deferred,
     ema,
     fade_in,
     mix_with_uniform,
@@ -284,14 +285,14 @@ __all__ = [
     "active_bias",
     "batch_alignment",
     "chi_square_dro",
-    "class_aware_weight_net",
+    "cmw_net",
     "class_weights",
     "curriculum",
     "cvar",
     "effective_number",
     "exponential_margin",
     "focal",
-    "generalized_reweight",
+    "class_power",
     "gradient_alignment",
     "gradient_harmonized",
     "group_dro",
@@ -301,8 +302,9 @@ __all__ = [
     "inverse_class_frequency",
     "inverse_margin",
     "joint_weighting",
-    "lookahead_reweight",
-    "loss_rank_selection",
+    "lookahead",
+    "lookahead_unrolled",
+    "loss_rank",
     "low",
     "mentornet",
     "mentornet_curriculum",
@@ -319,6 +321,7 @@ __all__ = [
     "top_losses",
     # parts to chain behind a scheme
     "clip",
+    "deferred",
     "ema",
     "fade_in",
     "mix_with_uniform",
@@ -336,6 +339,7 @@ __all__ = [
     "jtt_weights",
     "kl_matched_weights",
     "known_examples_weights",
+    "lookahead_unrolled_weights",
     "lookahead_weights",
     "loss_rank_probabilities",
     "low_weights",

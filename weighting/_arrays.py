@@ -41,6 +41,12 @@ def read_logits(scheme: str, signals: Signals) -> Array:
     return require(scheme, "signals.logits", signals.logits, "Give the logits [B, C].")
 
 
+def read_features(scheme: str, signals: Signals) -> Array:
+    """The batch's features, or an error that names the scheme."""
+    remedy = "Return ModelOutput(logits, features)."
+    return require(scheme, "signals.features", signals.features, remedy)
+
+
 def write(table: Array, indices: Array, valid: Array, values: Array) -> Array:
     """A copy of the table [N, ...] with the valid rows of `values` [B, ...] at their indices.
 

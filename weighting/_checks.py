@@ -59,8 +59,14 @@ def check_vector(name: str, array: Array) -> None:
         )
 
 
-def require(scheme: str, name: str, value: Any, remedy: str) -> Any:
+def require(scheme: str, name: str, value: Any, remedy: str = "Pass it to update().") -> Any:
     """Returns the value, or says which scheme needs it and how to supply it."""
     if value is None:
         raise ValueError(f"{scheme} reads `{name}`, which was not given. {remedy}")
     return value
+
+
+def require_clean_loss(scheme: str, clean_loss_fn: Any) -> Any:
+    """Returns the loss of the clean batch, or says how to give one."""
+    remedy = "Give the batch a small trusted set: Batch(..., clean=Batch(inputs, labels))."
+    return require(scheme, "clean_loss_fn", clean_loss_fn, remedy)

@@ -45,16 +45,18 @@ class InitFn(Protocol):
 class UpdateFn(Protocol):
     """Maps (weights [B], state, signals) to (weights [B], state).
 
-    Keyword extras are closures over the traced step, and every scheme ignores those it does not
-    use:
+    Keywords are closures over the traced step. `make_train_step` passes all of them; a scheme
+    names the ones that it reads, with the default None, and ends in `**extra` to ignore the rest:
 
     - `linearized`: the `LinearizedLosses` of the batch;
     - `params`: the parameters the losses were linearized at;
     - `losses_fn(params) -> [B]`: the batch's losses at other parameters;
     - `loss_fn(logits, labels) -> [B]`: the loss as a function of the logits;
-    - `clean_loss_fn(params) -> []`: mean loss of the small trusted ("clean") batch;
-    - `example_loss_fn(params, example) -> []` and `examples`: one example's loss by itself, where
-      examples do not interact (no batch norm).
+    - `clean_loss_fn(params) -> []`: mean loss of the small trusted ("clean") batch; None where the
+      batch has none;
+    - `examples`: the pair (inputs, labels) of the batch;
+    - `example_loss_fn(params, example) -> []`: one example's loss by itself; None where examples
+      interact (batch norm).
     """
 
     def __call__(

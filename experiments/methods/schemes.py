@@ -36,9 +36,7 @@ def _self_paced(context: Context, threshold: float | Array, growth: float | Arra
 
 
 def _unrolled(context: Context, learning_rate: float | Array, num_steps: float) -> Weighting:
-    return weighting.lookahead_reweight(
-        mode="unrolled", optimizer=optax.sgd(learning_rate), num_steps=int(num_steps)
-    )
+    return weighting.lookahead_unrolled(optax.sgd(learning_rate), num_steps=int(num_steps))
 
 
 def _counts(context: Context) -> Array:
@@ -96,14 +94,14 @@ SCHEMES: dict[str, Scheme] = {
         lambda c, regularization: weighting.low(regularization, gradient_scale="batch_mean"),
         _REGULARIZATION,
     ),
-    "lookahead": Scheme(lambda c: weighting.lookahead_reweight(), needs_clean=True),
+    "lookahead": Scheme(lambda c: weighting.lookahead(), needs_clean=True),
     "lookahead_kept": Scheme(
-        lambda c, steps: weighting.lookahead_reweight(refresh_every=int(steps)),
+        lambda c, steps: weighting.lookahead(refresh_every=int(steps)),
         (Parameter("steps", 5, is_static=True),),
         needs_clean=True,
     ),
     "lookahead_last_layer": Scheme(
-        lambda c: weighting.lookahead_reweight(select=_is_head), needs_clean=True
+        lambda c: weighting.lookahead(select=_is_head), needs_clean=True
     ),
     "lookahead_unrolled": Scheme(
         _unrolled,
@@ -111,7 +109,7 @@ SCHEMES: dict[str, Scheme] = {
         needs_clean=True,
     ),
     "class_power": Scheme(
-        lambda c, rho: weighting.generalized_reweight(_counts(c), rho), (Parameter("rho", 0.5),)
+        lambda c, rho: weighting.class_power(_counts(c), rho), (Parameter("rho", 0.5),)
     ),
     "effective_number": Scheme(
         lambda c, beta: weighting.effective_number(_counts(c), beta), (Parameter("beta", 0.99),)
@@ -206,7 +204,7 @@ SCHEMES: dict[str, Scheme] = {
         (Parameter("smoothing", 0.1),),
     ),
     "loss_rank": Scheme(
-        lambda c, pressure: weighting.loss_rank_selection(c.num_examples, pressure),
+        lambda c, pressure: weighting.loss_rank(c.num_examples, pressure),
         (Parameter("pressure", 100.0),),
     ),
     "infobatch": Scheme(
@@ -223,7 +221,7 @@ SCHEMES: dict[str, Scheme] = {
         needs_clean=True,
     ),
     "cmw_net": Scheme(
-        lambda c, rate: weighting.class_aware_weight_net(
+        lambda c, rate: weighting.cmw_net(
             c.class_counts, 3, rate, clusters=c.references["size_clusters"]
         ),
         (Parameter("learning_rate", 0.1),),
@@ -267,7 +265,7 @@ SCHEMES: dict[str, Scheme] = {
         lambda c, decay: weighting.ema(decay, c.num_examples), (Parameter("decay", 0.9),)
     ),
     "deferred": Scheme(
-        lambda c, share: weighting.fade_in(lambda step: 1.0 * (step >= share * c.num_steps)),
+        lambda c, share: weighting.deferred(share * c.num_steps),
         (Parameter("share", 0.5),),
     ),
     "record_history": Scheme(

@@ -42,11 +42,11 @@ low_osqp | scheme | gradient | low | santiago2021 Eq. 9 | logits, labels | mean 
 low_last_layer | scheme | gradient | low | santiago2021 Eq. 8 | logits, labels, features | mean one | LOW with gradients of the last layer
 low_parameters | scheme | gradient | low | santiago2021 Eq. 8 | jacobian | mean one | LOW with gradients of all parameters
 low_batch_mean | scheme | gradient | low | santiago2021, released code | logits, labels | mean one | LOW with the released code's scale of the gradients
-lookahead | scheme | meta | lookahead_reweight | ren2018 Alg. 1 | jacobian, clean | mean one | one lookahead step on a clean batch, fast form
-lookahead_kept | scheme | meta | lookahead_reweight | ren2018 Alg. 1 | jacobian, clean | mean one | approximation: the clean gradient is kept for some steps
-lookahead_last_layer | scheme | meta | lookahead_reweight | ren2018 Alg. 1 | jacobian, clean | mean one | approximation: the last layer's gradients alone
-lookahead_unrolled | scheme | meta | lookahead_reweight | ren2018 Alg. 1 | losses at other parameters, clean | mean one | differentiates through virtual SGD steps
-class_power | scheme | class | generalized_reweight | DisAlign (Zhang 2021), zhou2022 2.3 (G-RW) | labels, counts | mean one over the set | a power of inverse frequency: 0 equal, 1/2 square root, 1 inverse
+lookahead | scheme | meta | lookahead | ren2018 Alg. 1 | jacobian, clean | mean one | one lookahead step on a clean batch, fast form
+lookahead_kept | scheme | meta | lookahead | ren2018 Alg. 1 | jacobian, clean | mean one | approximation: the clean gradient is kept for some steps
+lookahead_last_layer | scheme | meta | lookahead | ren2018 Alg. 1 | jacobian, clean | mean one | approximation: the last layer's gradients alone
+lookahead_unrolled | scheme | meta | lookahead_unrolled | ren2018 Alg. 1 | losses at other parameters, clean | mean one | differentiates through virtual SGD steps
+class_power | scheme | class | class_power | DisAlign (Zhang 2021), zhou2022 2.3 (G-RW) | labels, counts | mean one over the set | a power of inverse frequency: 0 equal, 1/2 square root, 1 inverse
 effective_number | scheme | class | effective_number | Cui 2019 Eq. 2 | labels, counts | mean one over the set | inverse effective number of samples
 class_weights | scheme | class | class_weights | xu2021 Figs. 2-3, zhou2022 Figs. 4-6 | labels | mean one over the set | weights of the classes by hand
 oracle_noise | scheme | class | oracle_noise | ren2018 4.2 (WEIGHTED) | labels, noise matrix | mean one | P(the label is clean) under known noise
@@ -71,11 +71,11 @@ per_example | scheme | table | per_example | xu2021 Sec. 2 | table | mean one ov
 inverse_propensity | scheme | shift | inverse_propensity | Horvitz 1952, xu2021 Sec. 1 | table | mean one | one over the probability of being observed
 active_bias | scheme | history | active_bias | Chang 2017 | logits, labels, history | mean one | uncertain past predictions gain (variance)
 active_bias_threshold | scheme | history | active_bias | Chang 2017 | logits, labels, history | mean one | uncertain past predictions gain (closeness to the threshold)
-loss_rank | scheme | history | loss_rank_selection | Loshchilov 2015 | losses, history | mean one | by the rank of the latest loss
+loss_rank | scheme | history | loss_rank | Loshchilov 2015 | losses, history | mean one | by the rank of the latest loss
 infobatch | scheme | history | infobatch | Qin 2024 | losses, history | one in expectation | drops easy examples at random and scales up the rest
 importance_sampling | scheme | sampling | importance_sampling | Katharopoulos 2018 Alg. 1 | logits, labels | one in expectation | draws by gradient norm with unbiased weights, behind a variance gate
 meta_weight_net | scheme | meta | meta_weight_net | Shu 2019 | losses, jacobian, clean | mean one | a network of the loss, learned on clean examples
-cmw_net | scheme | meta | class_aware_weight_net | Shu 2022 | losses, labels, jacobian, counts, clean | mean one | the same, with an output for small, middling and large classes
+cmw_net | scheme | meta | cmw_net | Shu 2022 | losses, labels, jacobian, counts, clean | mean one | the same, with an output for small, middling and large classes
 joint | scheme | learned | joint_weighting | xu2021 Eq. 4 | inputs, losses | bounded | a bounded function of the input, trained with the network on one objective
 mentornet | scheme | learned | mentornet | Jiang 2018 | losses, labels, history | mean one | a mentor network of the loss's history, trained before
 rho_loss | scheme | selection | rho_loss | Mindermann 2022 | losses, table | mean one | keeps what is hard now but not for a network trained on clean data
@@ -87,7 +87,7 @@ temper | part | - | temper | - | - | mean one | raises weights to a power
 mix | part | - | mix_with_uniform | - | - | unchanged | mixes with uniform weights
 ema | part | - | ema | - | history | unchanged | averages each example's weight over time
 warm_up | part | - | warm_up | - | - | unchanged | uniform at first, the scheme after some steps
-deferred | part | - | fade_in | Cao 2019 (DRW) | - | unchanged | uniform until a share of the steps, then the scheme
+deferred | part | - | deferred | Cao 2019 (DRW) | - | unchanged | uniform until a share of the steps, then the scheme
 record_history | part | - | record_history | Toneva 2019 | losses, logits, labels, history | unchanged | records losses, predictions and forgetting events
 cross_entropy | loss | basic | losses.cross_entropy | all four papers | logits, labels | - | softmax cross-entropy
 focal | loss | basic | losses.focal | Lin 2017 | logits, labels | - | focal loss, differentiated through its factor

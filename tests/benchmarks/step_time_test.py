@@ -33,7 +33,7 @@ def tiny_table():
         {
             "value_and_grad": Candidate(None),
             "uniform": Candidate(weighting.uniform(), max_flop_ratio=1.5),
-            "lookahead": Candidate(weighting.lookahead_reweight(), num_clean=2, max_ratio=0.0),
+            "lookahead": Candidate(weighting.lookahead(), num_clean=2, max_ratio=0.0),
         },
     )
 
@@ -77,7 +77,7 @@ def test_operation_counts_on_lenet5():
     # costs at most 3 + 2 forward passes of the batch and 3 of the clean one; 2 % for the rest.
     num_clean, batch_size = 10, 100
     bound = (5 + 3 * num_clean / batch_size) / 3
-    lookahead = lenet_flops(weighting.lookahead_reweight(), num_clean, batch_size)
+    lookahead = lenet_flops(weighting.lookahead(), num_clean, batch_size)
     assert lookahead <= 1.02 * bound * plain
 
 

@@ -70,12 +70,10 @@ SCHEMES = {
         lambda: weighting.low(1.0, gradient="last_layer"), reads=("logits", "features")
     ),
     "low_parameters": Row(lambda: weighting.low(1.0, gradient="parameters")),
-    "lookahead_reweight": Row(weighting.lookahead_reweight),
-    "lookahead_kept": Row(lambda: weighting.lookahead_reweight(refresh_every=3)),
-    "lookahead_head": Row(lambda: weighting.lookahead_reweight(select=is_head)),
-    "lookahead_unrolled": Row(
-        lambda: weighting.lookahead_reweight(mode="unrolled", optimizer=SGD, num_steps=2)
-    ),
+    "lookahead": Row(weighting.lookahead),
+    "lookahead_kept": Row(lambda: weighting.lookahead(refresh_every=3)),
+    "lookahead_head": Row(lambda: weighting.lookahead(select=is_head)),
+    "lookahead_unrolled": Row(lambda: weighting.lookahead_unrolled(SGD, num_steps=2)),
     "class_weights": Row(
         lambda: weighting.class_weights(VALUES, COUNTS),
         mean_one=False,
@@ -88,10 +86,10 @@ SCHEMES = {
         native=lambda: weighting.effective_number(COUNTS, 0.9),
         equal="same",
     ),
-    "generalized_reweight": Row(
-        lambda: weighting.generalized_reweight(COUNTS, 0.5),
+    "class_power": Row(
+        lambda: weighting.class_power(COUNTS, 0.5),
         mean_one=False,
-        native=lambda: weighting.generalized_reweight(COUNTS, 0.5),
+        native=lambda: weighting.class_power(COUNTS, 0.5),
         equal="same",
     ),
     "oracle_noise": Row(
@@ -141,7 +139,7 @@ SCHEMES = {
     ),
     "active_bias": Row(lambda: weighting.active_bias(NUM_EXAMPLES)),
     "active_bias_threshold": Row(lambda: weighting.active_bias(NUM_EXAMPLES, form="threshold")),
-    "loss_rank_selection": Row(lambda: weighting.loss_rank_selection(NUM_EXAMPLES)),
+    "loss_rank": Row(lambda: weighting.loss_rank(NUM_EXAMPLES)),
     "infobatch": Row(
         lambda: weighting.infobatch(NUM_EXAMPLES, 100),
         mean_one=False,
@@ -160,7 +158,7 @@ SCHEMES = {
         equal="no",
     ),
     "meta_weight_net": Row(weighting.meta_weight_net),
-    "class_aware_weight_net": Row(lambda: weighting.class_aware_weight_net(COUNTS)),
+    "cmw_net": Row(lambda: weighting.cmw_net(COUNTS)),
     "joint_weighting": Row(
         lambda: weighting.joint_weighting(INPUTS),
         mean_one=False,
@@ -199,6 +197,7 @@ SCHEMES = {
         reads=("logits",),
         equal="same",
     ),
+    "deferred": Row(lambda: chained(weighting.deferred(1)), reads=("logits",)),
     "warm_up": Row(lambda: chained(weighting.warm_up(5)), reads=("logits",)),
     "fade_in": Row(
         lambda: chained(weighting.fade_in(lambda step: step / (1.0 + step))), reads=("logits",)
@@ -229,7 +228,7 @@ HYPERPARAMETERS = {
     "low": (weighting.low, 0.05, 2.0),
     "low_osqp": (lambda r: weighting.low(r, solver="osqp"), 0.5, 2.0),
     "effective_number": (lambda b: weighting.effective_number(COUNTS, b), 0.0, 0.99),
-    "generalized_reweight": (lambda r: weighting.generalized_reweight(COUNTS, r), 0.0, 1.5),
+    "class_power": (lambda r: weighting.class_power(COUNTS, r), 0.0, 1.5),
     "small_losses": (weighting.small_losses, 0.2, 0.9),
     "superloss": (weighting.superloss, 0.25, 2.0),
     "superloss_threshold": (lambda t: weighting.superloss(1.0, t), 0.5, 2.0),
@@ -244,7 +243,7 @@ HYPERPARAMETERS = {
     "group_dro": (lambda e: weighting.group_dro(CLASSES, e), 0.0, 2.0),
     "exponential_margin": (weighting.exponential_margin, 1.5, 4.0),
     "inverse_margin": (weighting.inverse_margin, 1.5, 4.0),
-    "loss_rank_selection": (lambda s: weighting.loss_rank_selection(NUM_EXAMPLES, s), 2.0, 100.0),
+    "loss_rank": (lambda s: weighting.loss_rank(NUM_EXAMPLES, s), 2.0, 100.0),
     "importance_sampling": (lambda t: weighting.importance_sampling(4, threshold=t), -1.0, 5.0),
     "inverse_propensity": (lambda f: weighting.inverse_propensity(PROPENSITIES, floor=f), 0.0, 0.9),
     "meta_weight_net": (

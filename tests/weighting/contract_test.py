@@ -314,13 +314,13 @@ UNIFORM_LIMITS = {
     "effective_number": lambda: weighting.effective_number(COUNTS, 0.0),
     "exponential_margin": lambda: weighting.exponential_margin(1.0),
     "focal": lambda: weighting.focal(0.0),
-    "generalized_reweight": lambda: weighting.generalized_reweight(COUNTS, 0.0),
+    "class_power": lambda: weighting.class_power(COUNTS, 0.0),
     "gradient_alignment": lambda: weighting.gradient_alignment(1.0),
     "importance_sampling": lambda: weighting.importance_sampling(4, threshold=np.inf),
     "infobatch": lambda: weighting.infobatch(NUM_EXAMPLES, 100, prune=0.0),
     "inverse_margin": lambda: weighting.inverse_margin(1.0),
     "joint_weighting": lambda: weighting.joint_weighting(INPUTS, low=1.0, high=1.0 + 1e-6),
-    "loss_rank_selection": lambda: weighting.loss_rank_selection(NUM_EXAMPLES, 1.0),
+    "loss_rank": lambda: weighting.loss_rank(NUM_EXAMPLES, 1.0),
     "low": lambda: weighting.low(1e8),
     "mentornet": lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, burn_in=1.0),
     "mentornet_curriculum": lambda: weighting.mentornet_curriculum(1.0, decay=0.0),
@@ -396,10 +396,10 @@ SCALING_LAWS = {
         scaled_losses,
         weighting.rho_loss(jnp.zeros(NUM_EXAMPLES), 0.4),
     ),
-    "loss_rank_selection": (
-        weighting.loss_rank_selection(NUM_EXAMPLES),
+    "loss_rank": (
+        weighting.loss_rank(NUM_EXAMPLES),
         scaled_losses,
-        weighting.loss_rank_selection(NUM_EXAMPLES),
+        weighting.loss_rank(NUM_EXAMPLES),
     ),
 }
 

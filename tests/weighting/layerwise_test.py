@@ -14,7 +14,7 @@ from weighting import (
     init_train_state,
     linearize_layers,
     linearize_losses,
-    lookahead_reweight,
+    lookahead,
     losses,
     low,
     low_weights,
@@ -122,7 +122,7 @@ def test_two_dense_layers_by_hand(float64):
 
 
 @pytest.mark.parametrize(
-    "scheme", [uniform(), lookahead_reweight(), low(0.1)], ids=["uniform", "lookahead", "low"]
+    "scheme", [uniform(), lookahead(), low(0.1)], ids=["uniform", "lookahead", "low"]
 )
 def test_a_step_by_layers_is_the_step(scheme):
     model = make_model("mlp:16", 3)
@@ -178,9 +178,9 @@ def test_lookahead_by_layers_counts_a_pass_less():
     clean = passes * 8 / 64
     # forward, signals (not of the inputs), products with the clean gradient, gradient
     expected = (1 + (1 - shares[0]) + 1 + 1 + clean) / passes
-    np.testing.assert_allclose(flops(lookahead_reweight(), True) / plain, expected, rtol=0.03)
+    np.testing.assert_allclose(flops(lookahead(), True) / plain, expected, rtol=0.03)
     whole = (passes + 2 - shares[0] + clean) / passes
-    np.testing.assert_allclose(flops(lookahead_reweight(), False) / plain, whole, rtol=0.03)
+    np.testing.assert_allclose(flops(lookahead(), False) / plain, whole, rtol=0.03)
     np.testing.assert_allclose(flops(uniform(), True) / plain, 1, rtol=0.03)
 
 

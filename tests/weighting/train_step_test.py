@@ -184,7 +184,7 @@ def test_padding_changes_nothing():
 
 
 def test_scan_and_vmap_over_seeds_equal_a_loop():
-    optimizer, scheme = optax.sgd(0.1, momentum=0.9), weighting.lookahead_reweight()
+    optimizer, scheme = optax.sgd(0.1, momentum=0.9), weighting.lookahead()
     step = bare_step(scheme, optimizer)
     batches = jax.tree.map(lambda *x: jnp.stack(x), *(make_batch(i, clean=4) for i in range(5)))
     states = jax.vmap(lambda key: init_train_state(key, bare_params(), scheme, optimizer))(
@@ -203,7 +203,7 @@ def test_scan_and_vmap_over_seeds_equal_a_loop():
 
 
 def test_batch_norm_moves_only_with_the_real_update():
-    optimizer, scheme = optax.sgd(0.1), weighting.lookahead_reweight()
+    optimizer, scheme = optax.sgd(0.1), weighting.lookahead()
     batch = make_batch(0, clean=4)
     variables = NET.init(jax.random.key(0), batch.inputs, train=False)
     params, stats = variables["params"], {"batch_stats": variables["batch_stats"]}
@@ -222,9 +222,7 @@ def test_batch_norm_moves_only_with_the_real_update():
         logits, _ = batch_norm_apply(params, stats, batch.inputs, train=True, key=None)
         return losses.cross_entropy(logits, batch.labels)
 
-    expected = weighting.lookahead_weights(
-        losses_fn, params, clean_loss, mode="unrolled", optimizer=optax.sgd(1.0)
-    )
+    expected = weighting.lookahead_unrolled_weights(losses_fn, params, clean_loss, optax.sgd(1.0))
     np.testing.assert_allclose(metrics.weights, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -273,7 +271,7 @@ def test_derivative_through_the_step_reaches_hyperparameters(float64):
 
 
 def test_a_clean_batch_is_asked_for_by_name():
-    scheme, optimizer = weighting.lookahead_reweight(), optax.sgd(0.1)
+    scheme, optimizer = weighting.lookahead(), optax.sgd(0.1)
     state = init_train_state(jax.random.key(1), bare_params(), scheme, optimizer)
     with pytest.raises(ValueError, match=r"Batch\(..., clean=Batch"):
         bare_step(scheme, optimizer)(state, make_batch(0))

@@ -25,7 +25,8 @@ from weighting import (
     fast_scores,
     init_train_state,
     linearize_losses,
-    lookahead_reweight,
+    lookahead,
+    lookahead_unrolled_weights,
     lookahead_weights,
     make_train_step,
     unrolled_scores,
@@ -264,20 +265,17 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
 
         def compare(params: PyTree) -> Array:
             def at_rate(rate: Array) -> Array:
-                return lookahead_weights(
-                    losses_fn, params, clean_loss_fn, mode="unrolled", optimizer=optax.sgd(rate)
-                )
+                return lookahead_unrolled_weights(losses_fn, params, clean_loss_fn, optax.sgd(rate))
 
             def at_scale(scale: Array) -> Array:
                 return lookahead_weights(losses_fn, params, lambda p: scale * clean_loss_fn(p))
 
             def from_one(rate: Array) -> Array:
-                return lookahead_weights(
+                return lookahead_unrolled_weights(
                     losses_fn,
                     params,
                     clean_loss_fn,
-                    mode="unrolled",
-                    optimizer=optax.sgd(rate),
+                    optax.sgd(rate),
                     initial_weights=jnp.ones(len(problem.noisy[1])),
                 )
 
@@ -339,8 +337,8 @@ def _opposing_batch() -> tuple[Row, ...]:
     def change(optimizer: optax.GradientTransformation) -> float:
         """Largest change of a parameter in a step whose weights are zero, after one that moved."""
         apply_fn = without_state(lambda params, inputs: inputs @ params)
-        step = jax.jit(make_train_step(apply_fn, cross_entropy, lookahead_reweight(), optimizer))
-        state = init_train_state(jax.random.key(0), params, lookahead_reweight(), optimizer)
+        step = jax.jit(make_train_step(apply_fn, cross_entropy, lookahead(), optimizer))
+        state = init_train_state(jax.random.key(0), params, lookahead(), optimizer)
         state, _ = step(state, Batch(inputs, right, clean=clean))
         after, _ = step(state, Batch(inputs, wrong, clean=clean))
         return float(jnp.max(jnp.abs(after.params - state.params)))

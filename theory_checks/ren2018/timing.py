@@ -31,7 +31,7 @@ from experiments.training.timing import (
     paired_ratio,
 )
 from theory_checks.records import Check, Plot, Row
-from weighting import Weighting, lookahead_reweight, stateless, uniform
+from weighting import Weighting, lookahead, lookahead_unrolled, stateless, uniform
 from weighting.losses import cross_entropy
 
 # Multiplications per example and layer, on 28 x 28 images with ten classes. A padded axis of N
@@ -74,11 +74,18 @@ def derived_costs(first: float, share: float) -> Costs:
 def from_rows() -> Weighting:
     """Lookahead's weights from each example's own gradient, the rows of J."""
 
-    def update(weights: Any, signals: Any, **extra: Any) -> Any:
-        gradient = jax.grad(extra["clean_loss_fn"])(extra["params"])
-        rows = jax.vmap(jax.grad(extra["example_loss_fn"]), (None, 0))(
-            extra["params"], extra["examples"]
-        )
+    def update(
+        weights: Any,
+        signals: Any,
+        *,
+        clean_loss_fn: Any,
+        params: Any,
+        example_loss_fn: Any,
+        examples: Any,
+        **extra: Any,
+    ) -> Any:
+        gradient = jax.grad(clean_loss_fn)(params)
+        rows = jax.vmap(jax.grad(example_loss_fn), (None, 0))(params, examples)
         products = jax.tree.map(lambda row, v: jnp.tensordot(row, v, v.ndim), rows, gradient)
         scores = jnp.maximum(sum(jax.tree.leaves(products)), 0)
         return weights * scores / jnp.mean(scores)
@@ -100,8 +107,8 @@ def step_costs(
       rounds: how often each step is timed.
     """
     schemes = {
-        "linearized": lookahead_reweight(),
-        "Algorithm 1": lookahead_reweight(mode="unrolled", optimizer=optax.sgd(1.0)),
+        "linearized": lookahead(),
+        "Algorithm 1": lookahead_unrolled(optax.sgd(1.0)),
     }
     rows, control, curves = [], [], {}
     for name in networks:

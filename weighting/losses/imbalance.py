@@ -142,7 +142,7 @@ def ldam(
 
     References:
       Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS
-      2019, arXiv:1906.07413. Its deferred reweighting is a weighting scheme.
+      2019, arXiv:1906.07413. Its deferred reweighting is the scheme `deferred`, chained.
     """
     check_range("max_margin", max_margin, low=0.0)
     check_positive("scale", scale)

@@ -12,8 +12,22 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from weighting._arrays import at_least_float32, finish, read_labels, read_logits, whole_count
-from weighting._checks import check_choice, check_positive, check_range, check_vector, require
+from weighting._arrays import (
+    at_least_float32,
+    finish,
+    read_features,
+    read_labels,
+    read_logits,
+    whole_count,
+)
+from weighting._checks import (
+    check_choice,
+    check_positive,
+    check_range,
+    check_vector,
+    require,
+    require_clean_loss,
+)
 from weighting.base import Signals, Weighting, mean_one, stateless
 from weighting.gradient_norms import logit_gradients
 from weighting.linearize import LinearizedLosses
@@ -63,10 +77,9 @@ def batch_alignment(regularization: float | Array) -> Weighting:
     """
     check_positive("regularization", regularization)
 
-    def update(weights: Array, signals: Signals, **extra: Any) -> Array:
-        scores = batch_alignment_scores(
-            _required("batch_alignment()", extra, "linearized"), mask=signals.valid
-        )
+    def update(weights: Array, signals: Signals, *, linearized: Any = None, **extra: Any) -> Array:
+        linearized = require("batch_alignment()", "linearized", linearized)
+        scores = batch_alignment_scores(linearized, mask=signals.valid)
         own = low_weights(at_least_float32(scores), regularization, mask=signals.valid)
         return (weights * own).astype(signals.losses.dtype)
 
@@ -198,7 +211,7 @@ def gradient_alignment(
     Greedy, by the alignment of every example with the clean gradient, less its overlap with what
     was chosen before; see `greedy_alignment_weights`. A learning rate tending to zero keeps the
     best aligned examples, copies and all; a large one spreads the choice. Unlike
-    `lookahead_reweight` it always keeps the same number, harmful or not.
+    `lookahead` it always keeps the same number, harmful or not.
 
     Args:
       fraction: in (0, 1], of the batch; at least one example is kept, and one is uniform. The
@@ -225,24 +238,26 @@ def gradient_alignment(
     check_choice("gradient", gradient, GRADIENTS)
     name = "gradient_alignment()"
 
-    def update(weights: Array, signals: Signals, **extra: Any) -> Array:
-        linearized = _required(name, extra, "linearized")
-        clean_loss_fn = require(
-            name,
-            "clean_loss_fn",
-            extra.get("clean_loss_fn"),
-            "Give the batch a small trusted set: Batch(..., clean=Batch(inputs, labels)).",
-        )
-        direction = jax.grad(clean_loss_fn)(_required(name, extra, "params"))
+    def update(
+        weights: Array,
+        signals: Signals,
+        *,
+        linearized: Any = None,
+        params: Any = None,
+        clean_loss_fn: Any = None,
+        loss_fn: Any = None,
+        **extra: Any,
+    ) -> Array:
+        linearized = require(name, "linearized", linearized)
+        clean_loss_fn = require_clean_loss(name, clean_loss_fn)
+        direction = jax.grad(clean_loss_fn)(require(name, "params", params))
         scores = at_least_float32(linearized.jvp(direction))
         if gradient == "parameters":
             gram = jacobian_gram(linearized)
         else:
-            features = require(
-                name, "signals.features", signals.features, "Return ModelOutput(logits, features)."
-            )
+            features = read_features(name, signals)
             logits, labels = read_logits(name, signals), read_labels(name, signals)
-            loss_fn = _required(name, extra, "loss_fn")
+            loss_fn = require(name, "loss_fn", loss_fn)
             gram = last_layer_gram(loss_fn, logits, labels, features, bias=last_layer_bias)
         num_kept = jnp.maximum(whole_count(fraction, jnp.sum(signals.valid > 0)), 1)
         own = greedy_alignment_weights(
@@ -256,7 +271,3 @@ def gradient_alignment(
         return finish(weights * own.astype(signals.losses.dtype), signals, False)
 
     return stateless(update)
-
-
-def _required(name: str, extra: dict[str, Any], field: str) -> Any:
-    return require(name, field, extra.get(field), "Pass it to update().")

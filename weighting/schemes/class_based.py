@@ -103,7 +103,7 @@ def effective_number(class_counts: Array, beta: float | Array = 0.999) -> Weight
     return _by_class("effective_number()", _mean_one_over_training_set(1 / effective, counts))
 
 
-def generalized_reweight(class_counts: Array, rho: float | Array = 1.0) -> Weighting:
+def class_power(class_counts: Array, rho: float | Array = 1.0) -> Weighting:
     r"""A power of the inverse class frequency, :math:`w_i \propto n_{y_i}^{-\rho}`: G-RW.
 
     rho = 0 is uniform, 1/2 the inverse square root of the frequency, 1 the inverse frequency
@@ -125,7 +125,7 @@ def generalized_reweight(class_counts: Array, rho: float | Array = 1.0) -> Weigh
     check_range("rho", rho, low=0.0, high=np.inf, high_open=True)
     counts = _read_counts(class_counts)
     table = (jnp.min(counts) / counts) ** rho
-    return _by_class("generalized_reweight()", _mean_one_over_training_set(table, counts))
+    return _by_class("class_power()", _mean_one_over_training_set(table, counts))
 
 
 def clean_label_probability(transition: Array, priors: Array) -> Array:

@@ -125,8 +125,8 @@ def mentornet_curriculum(
     keeps nearly everything, and a large ramp is uniform.
 
     The paper's burn-in, during which all examples take part, is a chain:
-    `chain(mentornet_curriculum(), warm_up(num_steps))`, or `fade_in` with a step function. This is
-    the curriculum that the paper's network learns to imitate, not the learned network.
+    `chain(mentornet_curriculum(), deferred(num_steps))`, or `warm_up`. This is the curriculum that
+    the paper's network learns to imitate, not the learned network.
 
     Args:
       quantile: in [0, 1], of the losses, that the threshold follows; the paper uses about 0.75.

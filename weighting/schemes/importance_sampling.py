@@ -12,7 +12,8 @@ weighted draw from pi, so b draws from pi vary no more than :math:`\tau^2 b` uni
 takes :math:`\tau`, the square root of that, as the growth of the batch: it is cautious.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,19 +105,23 @@ def importance_weights(
     return jnp.where(possible, 1 / jnp.where(possible, count * chances, 1), 0)
 
 
-def importance_scores(kind: str, scheme: str, signals: Signals, **extra: Any) -> Array:
+def importance_scores(
+    kind: str,
+    scheme: str,
+    signals: Signals,
+    loss_fn: Callable[[Array, Array], Array] | None,
+) -> Array:
     """Scores [B] of a batch: "gradient", the norm of each loss's logit gradient; or "loss".
 
-    The gradient norm reads logits, labels and the extra `loss_fn`. Detached: draws have no
+    The gradient norm reads logits, labels and `loss_fn`. Detached: draws have no
     derivative, and that of their weights alone would mislead.
     """
     check_choice("scores", kind, SCORES)
     if kind == "loss":
         return jax.lax.stop_gradient(signals.losses)
     logits, labels = read_logits(scheme, signals), read_labels(scheme, signals)
-    loss_fn = require(scheme, "loss_fn", extra.get("loss_fn"), "Pass loss_fn=... to update().")
-    logits = jax.lax.stop_gradient(logits)
-    return jnp.sqrt(logit_gradient_norms(loss_fn, logits, labels))
+    given = require(scheme, "loss_fn", loss_fn, "Pass loss_fn=... to update().")
+    return jnp.sqrt(logit_gradient_norms(given, jax.lax.stop_gradient(logits), labels))
 
 
 def averaged_reduction(
@@ -182,8 +187,8 @@ def importance_sampling(
         del params
         return ImportanceSamplingState(key, jnp.zeros((), jnp.int32), jnp.zeros(()))
 
-    def update_fn(weights, state, signals, **extra):
-        own_scores = importance_scores(scores, "importance_sampling()", signals, **extra)
+    def update_fn(weights, state, signals, *, loss_fn=None, **extra):
+        own_scores = importance_scores(scores, "importance_sampling()", signals, loss_fn)
         probabilities = importance_probabilities(own_scores, mask=signals.valid)
         key = jax.random.fold_in(state.key, state.count)
         positions = draw_positions(key, probabilities, num_draws)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from weighting._arrays import at_least_float32, finish
+from weighting._arrays import at_least_float32, finish, read_features
 from weighting._checks import check_choice, check_positive, check_range, concrete, require
 from weighting.base import Signals, Weighting
 from weighting.linearize import weighted_risk
@@ -89,9 +89,11 @@ def joint_weighting(
             )
         return JointWeightingState(model, optimizer.init(model))
 
-    def update_fn(weights, state, signals, **extra):
+    def update_fn(weights, state, signals, *, examples=None, **extra):
         wide = signals._replace(losses=at_least_float32(signals.losses))
-        inputs = _read_inputs(source, num_inputs, signals, extra).astype(state.model.kernel.dtype)
+        inputs = _read_inputs(source, num_inputs, signals, examples).astype(
+            state.model.kernel.dtype
+        )
 
         def own_weights(model: LogisticModel) -> Array:
             share = jax.nn.sigmoid(inputs @ model.kernel + model.bias)
@@ -112,15 +114,12 @@ def joint_weighting(
     return Weighting(init_fn, update_fn)
 
 
-def _read_inputs(source: str, num_inputs: int, signals: Signals, extra: dict[str, Any]) -> Array:
+def _read_inputs(source: str, num_inputs: int, signals: Signals, examples: Any) -> Array:
     name = f"joint_weighting(source={source!r})"
     if source == "inputs":
-        examples = require(name, "examples", extra.get("examples"), "Pass (inputs, labels).")
-        values = examples[0]
+        values = require(name, "examples", examples, "Pass (inputs, labels).")[0]
     else:
-        values = require(
-            name, "signals.features", signals.features, "Return ModelOutput(logits, features)."
-        )
+        values = read_features(name, signals)
     if not hasattr(values, "shape"):
         raise TypeError(f"{name} needs the {source} as one array, got {type(values).__name__}")
     flat = values.reshape(values.shape[0], -1)

@@ -56,7 +56,7 @@ class LossRankState(NamedTuple):
     seen: Array  # [N] boolean
 
 
-def loss_rank_selection(
+def loss_rank(
     num_examples: int, pressure: float | Array = 100.0, *, normalize: bool = True
 ) -> Weighting:
     r"""Online batch selection as weights: :math:`w_i = N \pi_i` by the rank of the latest loss.
@@ -85,7 +85,7 @@ def loss_rank_selection(
         return LossRankState(jnp.zeros(num_examples), jnp.zeros(num_examples, bool))
 
     def update_fn(weights, state, signals, **extra):
-        indices = read_indices("loss_rank_selection()", signals)
+        indices = read_indices("loss_rank()", signals)
         visits = last_occurrence(indices, signals.valid)
         losses = write(state.losses, indices, visits, signals.losses)
         seen = write(state.seen, indices, visits, jnp.ones(indices.shape, bool))

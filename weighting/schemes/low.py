@@ -15,6 +15,7 @@ import optax
 from jax import Array
 
 from weighting import gradient_norms as norms
+from weighting._arrays import read_features, read_labels, read_logits
 from weighting._checks import check_choice, check_positive, check_vector, require
 from weighting._jaxopt import import_jaxopt
 from weighting.base import Signals, Weighting
@@ -137,8 +138,22 @@ def low(
         del key, params
         return LowState(jnp.zeros(()))
 
-    def update_fn(weights, state, signals, **extra):
-        squared = _squared_norms(gradient, signals, last_layer_bias, extra)
+    def update_fn(
+        weights,
+        state,
+        signals,
+        *,
+        loss_fn=None,
+        linearized=None,
+        params=None,
+        example_loss_fn=None,
+        examples=None,
+        **extra,
+    ):
+        if gradient == "parameters":
+            squared = _parameter_norms(linearized, params, example_loss_fn, examples)
+        else:
+            squared = _output_norms(gradient, signals, loss_fn, last_layer_bias)
         if gradient_scale == "batch_mean":
             squared = squared / jnp.maximum(jnp.sum(signals.valid), 1) ** 2
         own = low_weights(squared, regularization, solver=solver, mask=signals.valid)
@@ -149,33 +164,26 @@ def low(
     return Weighting(init_fn, update_fn)
 
 
-def _squared_norms(gradient: str, signals: Signals, bias: bool, extra: dict[str, Any]) -> Array:
-    if gradient == "parameters":
-        linearized = extra.get("linearized")
-        if linearized is not None and linearized.squared_row_norms is not None:
-            return linearized.squared_row_norms()
-        example_loss_fn = extra.get("example_loss_fn")
-        if example_loss_fn is not None:
-            params = require(
-                "low(gradient='parameters')", "params", extra.get("params"), "Pass it."
-            )
-            return norms.per_example_gradient_norms(example_loss_fn, params, extra["examples"])
-        linearized = require(
-            "low(gradient='parameters')",
-            "linearized",
-            linearized,
-            "Pass it to update().",
-        )
-        return norms.jacobian_row_norms(linearized)
+def _parameter_norms(linearized: Any, params: Any, example_loss_fn: Any, examples: Any) -> Array:
+    """Squared gradient norms over all parameters, the cheapest way that the step offers."""
+    name = "low(gradient='parameters')"
+    if linearized is not None and linearized.squared_row_norms is not None:
+        return linearized.squared_row_norms()
+    if example_loss_fn is not None:
+        params = require(name, "params", params, "Pass it.")
+        examples = require(name, "examples", examples, "Pass (inputs, labels).")
+        return norms.per_example_gradient_norms(example_loss_fn, params, examples)
+    return norms.jacobian_row_norms(require(name, "linearized", linearized))
+
+
+def _output_norms(gradient: str, signals: Signals, loss_fn: Any, bias: bool) -> Array:
+    """Squared gradient norms with respect to the logits, or to the last layer's parameters."""
     name = f"low(gradient={gradient!r})"
-    logits = require(name, "signals.logits", signals.logits, "Give the logits [B, C].")
-    labels = require(name, "signals.labels", signals.labels, "Give the labels [B].")
-    loss_fn = require(name, "loss_fn", extra.get("loss_fn"), "Pass loss_fn=... to update().")
+    logits, labels = read_logits(name, signals), read_labels(name, signals)
+    loss_fn = require(name, "loss_fn", loss_fn, "Pass loss_fn=... to update().")
     if gradient == "logits":
         return norms.logit_gradient_norms(loss_fn, logits, labels)
-    features = require(
-        name, "signals.features", signals.features, "Return ModelOutput(logits, features)."
-    )
+    features = read_features(name, signals)
     return norms.last_layer_gradient_norms(loss_fn, logits, labels, features, bias=bias)
 
 

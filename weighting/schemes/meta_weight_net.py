@@ -26,11 +26,9 @@ from jax import Array
 from jax.core import Tracer
 
 from weighting._arrays import at_least_float32, finish, read_labels
-from weighting._checks import check_positive, require
+from weighting._checks import check_positive, require, require_clean_loss
 from weighting.base import PyTree, Signals, Weighting
 from weighting.linearize import LinearizedLosses
-
-REMEDY = "Give the batch a small trusted set: Batch(..., clean=Batch(inputs, labels))."
 
 
 def meta_gradient(
@@ -169,7 +167,7 @@ def meta_weight_net(
     return _learned(name, learning_rate, optimizer, hidden_size, 1, lambda signals: None, normalize)
 
 
-def class_aware_weight_net(
+def cmw_net(
     class_counts: Array,
     num_clusters: int = 3,
     learning_rate: float | Array = 0.1,
@@ -205,7 +203,7 @@ def class_aware_weight_net(
       Learning", 2022, arXiv:2202.05613; the released code clusters raw counts by K-means, K = 3,
       and divides weights by a sum that it holds constant in the derivative.
     """
-    name, num_groups = "class_aware_weight_net()", num_clusters
+    name, num_groups = "cmw_net()", num_clusters
     if clusters is None:
         own = cluster_class_sizes(class_counts, num_clusters)
         clusters, num_groups = jnp.asarray(own), int(own.max()) + 1
@@ -276,10 +274,12 @@ def _learned(name, learning_rate, optimizer, hidden_size, num_groups, read_group
         net = init_weight_net(key, hidden_size, num_groups)
         return MetaWeightNetState(net, optimizer.init(net))
 
-    def update_fn(weights, state, signals, **extra: Any):
-        clean_loss_fn = require(name, "clean_loss_fn", extra.get("clean_loss_fn"), REMEDY)
-        linearized = require(name, "linearized", extra.get("linearized"), "Pass it to update().")
-        params = require(name, "params", extra.get("params"), "Pass it to update().")
+    def update_fn(
+        weights, state, signals, *, linearized=None, params=None, clean_loss_fn=None, **extra: Any
+    ):
+        clean_loss_fn = require_clean_loss(name, clean_loss_fn)
+        linearized = require(name, "linearized", linearized)
+        params = require(name, "params", params)
         wide = signals._replace(losses=at_least_float32(signals.losses))
         groups = read_groups(signals)
 

@@ -111,6 +111,20 @@ def fade_in(strength: Schedule) -> Weighting:
     return Weighting(init_fn, update_fn)
 
 
+def deferred(start: float | Array) -> Weighting:
+    """Uniform weights before step `start`, the incoming weights from it on.
+
+    Args:
+      start: number of steps; need not be whole.
+
+    References:
+      DRW in Cao, Wei, Gaidon, Arechiga, Ma, "Learning Imbalanced Datasets with Label-Distribution-
+      Aware Margin Loss", NeurIPS 2019, arXiv:1906.07413, Algorithm 1.
+    """
+    check_range("start", start, low=0.0)
+    return fade_in(lambda step: 1.0 * (step >= start))
+
+
 def warm_up(num_steps: int) -> Weighting:
     """Uniform weights at step 0, the incoming weights from step `num_steps` on, linear between."""
     check_positive("num_steps", num_steps)

@@ -123,8 +123,8 @@ def importance_selector(
         del key, params
         return ImportanceSelectorState(jnp.zeros(()))
 
-    def select_fn(key, signals, state, num_selected, **extra):
-        own_scores = importance_scores(scores, "importance_selector()", signals, **extra)
+    def select_fn(key, signals, state, num_selected, *, loss_fn=None, **extra):
+        own_scores = importance_scores(scores, "importance_selector()", signals, loss_fn)
         valid = signals.valid
         probabilities = importance_probabilities(own_scores, mask=valid)
         draw_key, uniform_key = jax.random.split(key)

@@ -11,7 +11,7 @@ from weighting import Signals, chain, focal, random
 from weighting.difficulty.history import History, read_history, record_history
 from weighting.schemes.active_bias import active_bias
 from weighting.schemes.infobatch import infobatch
-from weighting.schemes.loss_rank import loss_rank_probabilities, loss_rank_selection
+from weighting.schemes.loss_rank import loss_rank, loss_rank_probabilities
 
 NUM_EXAMPLES, BATCH, CLASSES = 9, 6, 3
 
@@ -175,8 +175,8 @@ def test_loss_rank_probabilities_by_hand():
         loss_rank_probabilities(jnp.ones(2), 0.5)
 
 
-def test_loss_rank_selection_ranks_among_those_seen():
-    scheme = loss_rank_selection(6, 16.0, normalize=False)
+def test_loss_rank_ranks_among_those_seen():
+    scheme = loss_rank(6, 16.0, normalize=False)
     state = scheme.init(None, None)
 
     def update(state, losses, indices):

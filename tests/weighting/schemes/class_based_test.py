@@ -105,22 +105,22 @@ def test_effective_number_refuses_other_betas():
 # --- powers of the frequency ----------------------------------------------------------------------
 
 
-def test_generalized_reweight_by_hand():
-    equal = class_based.generalized_reweight(COUNTS, 0.0)
+def test_class_power_by_hand():
+    equal = class_based.class_power(COUNTS, 0.0)
     np.testing.assert_allclose(weights_of_classes(equal), np.ones(3), rtol=1e-6)
     # 1 / sqrt(9), 1 / sqrt(4), 1 / sqrt(1) = 1/3, 1/2, 1 with mean (3 + 2 + 1) / 14 = 3/7
-    root = class_based.generalized_reweight(np.array([9, 4, 1]), 0.5)
+    root = class_based.class_power(np.array([9, 4, 1]), 0.5)
     np.testing.assert_allclose(weights_of_classes(root), [7 / 9, 7 / 6, 7 / 3], rtol=1e-6)
-    inverse = class_based.generalized_reweight(COUNTS, 1.0)
+    inverse = class_based.class_power(COUNTS, 1.0)
     np.testing.assert_allclose(weights_of_classes(inverse), [2 / 3, 1, 2], rtol=1e-6)
 
 
-def test_generalized_reweight_survives_large_powers():
-    rarest = class_based.generalized_reweight(np.array([1_000_000, 1000, 10]), 80.0)
+def test_class_power_survives_large_powers():
+    rarest = class_based.class_power(np.array([1_000_000, 1000, 10]), 80.0)
     np.testing.assert_allclose(weights_of_classes(rarest), [0, 0, 1_001_010 / 10], rtol=1e-5)
     for rho in (-1.0, np.inf):
         with pytest.raises(ValueError, match="rho must lie in"):
-            class_based.generalized_reweight(COUNTS, rho)
+            class_based.class_power(COUNTS, rho)
 
 
 # --- known noise ----------------------------------------------------------------------------------

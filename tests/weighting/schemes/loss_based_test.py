@@ -337,8 +337,6 @@ def test_paced_self_paced_starts_at_the_median_and_grows():
 
 
 def test_a_burn_in_is_a_chain():
-    scheme = weighting.chain(
-        curricula.mentornet_curriculum(0.5), weighting.fade_in(lambda step: 1.0 * (step >= 2))
-    )
+    scheme = weighting.chain(curricula.mentornet_curriculum(0.5), weighting.deferred(2))
     weights = run(scheme, [signals([1.0, 2.0])] * 3)
     np.testing.assert_allclose(weights, [[1, 1], [1, 1], [2, 0]])

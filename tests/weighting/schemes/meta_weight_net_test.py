@@ -19,8 +19,8 @@ from weighting import (
 from weighting.schemes.meta_weight_net import (
     WeightNet,
     apply_weight_net,
-    class_aware_weight_net,
     cluster_class_sizes,
+    cmw_net,
     init_weight_net,
     meta_gradient,
     meta_weight_net,
@@ -90,7 +90,7 @@ def test_meta_gradient_is_that_of_the_literal_bilevel_objective(float64, kind, n
     groups, rate = CLUSTERS[LABELS], 0.7
     full = np.ones(BATCH) if mask is None else mask
     optimizer = optax.sgd(1.0)  # its update is minus the gradient
-    scheme = class_aware_weight_net(
+    scheme = cmw_net(
         np.array([50, 4, 5]),
         2,
         rate,
@@ -219,7 +219,7 @@ def test_equal_class_sizes_give_the_plain_network():
     losses_fn, clean_loss_fn, params = problem()
     params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
     results = []
-    for scheme in (meta_weight_net(), class_aware_weight_net(np.array([9, 9, 9]))):
+    for scheme in (meta_weight_net(), cmw_net(np.array([9, 9, 9]))):
         state = scheme.init(jax.random.key(0), params)
         results.append(update(scheme, state, losses_fn, clean_loss_fn, params))
     jax.tree.map(np.testing.assert_array_equal, *results)
@@ -307,9 +307,9 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="learning_rate must be positive"):
         meta_weight_net(0.0)
     with pytest.raises(ValueError, match="num_clusters must be positive"):
-        class_aware_weight_net(np.array([1, 2]), 0)
+        cmw_net(np.array([1, 2]), 0)
     with pytest.raises(ValueError, match="positive counts"):
-        class_aware_weight_net(np.array([1, 0]))
+        cmw_net(np.array([1, 0]))
     with pytest.raises(TypeError, match="must be concrete"):
         jax.jit(cluster_class_sizes)(np.array([1, 2]))
     scheme = meta_weight_net()

@@ -41,9 +41,9 @@ CASES = {
     "low": Case(lambda: weighting.low(0.1)),
     "low, batch norm": Case(lambda: weighting.low(0.1), "mlp_bn:8"),
     "low, mask": Case(lambda: weighting.low(0.1), num_masked=5),
-    "lookahead": Case(weighting.lookahead_reweight, num_clean=NUM_CLEAN),
-    "lookahead, batch norm": Case(weighting.lookahead_reweight, "mlp_bn:8", NUM_CLEAN),
-    "lookahead, layerwise": Case(weighting.lookahead_reweight, num_clean=NUM_CLEAN, layerwise=True),
+    "lookahead": Case(weighting.lookahead, num_clean=NUM_CLEAN),
+    "lookahead, batch norm": Case(weighting.lookahead, "mlp_bn:8", NUM_CLEAN),
+    "lookahead, layerwise": Case(weighting.lookahead, num_clean=NUM_CLEAN, layerwise=True),
     "chain to mean one": Case(
         lambda: weighting.chain(
             weighting.focal(2.0), weighting.clip(0.0, 1.5), weighting.normalize_mean()
