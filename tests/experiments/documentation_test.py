@@ -1,4 +1,4 @@
-"""The examples in the README and in docstrings run and print what they say."""
+"""The examples in pages and docstrings run and print what they say."""
 
 import ast
 import doctest
@@ -14,13 +14,17 @@ import pytest
 import weighting
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+BLOCKS = [
+    (name, block)
+    for name in ("README.md", "docs/instruments.md")
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+]
 MODULES = [m.name for m in pkgutil.walk_packages(weighting.__path__, "weighting.")]
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_readme_example_runs(number):
-    exec(compile(BLOCKS[number], f"README.md, example {number}", "exec"), {})
+@pytest.mark.parametrize(("page", "block"), BLOCKS)
+def test_an_example_of_a_page_runs(page, block):
+    exec(compile(block, page, "exec"), {})
 
 
 @pytest.mark.parametrize("name", [*MODULES, "experiments.methods.schemes"])
