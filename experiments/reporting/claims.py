@@ -25,6 +25,7 @@ class Claim(NamedTuple):
     cause: str = ""  # why we do not find it, where we do not
     needs: tuple[str, ...] = ()  # names of what must have been found
     is_control: bool = False
+    role: str = "control"  # of a statement of ours, where it is something else: "ablation"
 
 
 class Answer(NamedTuple):
@@ -58,9 +59,8 @@ def answers(claims: Sequence[Claim], found: Mapping[str, Any]) -> tuple[Answer, 
 
 def source(claim: Claim, paper: str) -> str:
     """Who says it, and where: "xu2021, Fig. 2a" or "control"."""
-    if not claim.is_control:
-        return f"{paper}, {claim.place}"
-    return f"control, {claim.place}" if claim.place else "control"
+    says = claim.role if claim.is_control else paper
+    return f"{says}, {claim.place}" if claim.place else says
 
 
 def answers_as_json(found: Sequence[Answer], paper: str) -> list[dict]:

@@ -234,6 +234,13 @@ def _dashes(methods: Sequence[str] | Mapping[str, object]) -> list[str]:
     return styles
 
 
+def titled_figure(title: str, width: float, height: float) -> Figure:
+    """An empty figure of a size in inches with a title at the upper left."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    return figure
+
+
 def small_multiples(count: int, title: str) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels, at most three in a row, and those panels."""
     columns = min(count, 3)

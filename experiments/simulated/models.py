@@ -11,43 +11,44 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from weighting.implicit_bias.long_horizon import Trajectory, run_descent
 
 PyTree = Any
 ORDERS = {"linear": 1, "network": 2}  # of homogeneity
-NUM_UNITS = 5
+_NUM_UNITS = 5
 
 
-class Network(NamedTuple):
+class TwoLayerNetwork(NamedTuple):
     """One hidden layer of ReLU units, no biases."""
 
     hidden: Array  # [D, H]
     output: Array  # [H]
 
 
-def init_linear(key: Array, num_inputs: int) -> Array:
+def _init_linear(key: Array, num_inputs: int) -> Array:
     """Standard normal parameters [D]."""
     return jax.random.normal(key, (num_inputs,))
 
 
-def init_network(key: Array, num_inputs: int, num_units: int = NUM_UNITS) -> Network:
+def _init_network(key: Array, num_inputs: int) -> TwoLayerNetwork:
     """Standard normal kernels."""
     keys = jax.random.split(key)
-    hidden = jax.random.normal(keys[0], (num_inputs, num_units))
-    return Network(hidden, jax.random.normal(keys[1], (num_units,)))
+    hidden = jax.random.normal(keys[0], (num_inputs, _NUM_UNITS))
+    return TwoLayerNetwork(hidden, jax.random.normal(keys[1], (_NUM_UNITS,)))
 
 
 INITIALIZERS: dict[str, Callable[[Array, int], PyTree]] = {
-    "linear": init_linear,
-    "network": init_network,
+    "linear": _init_linear,
+    "network": _init_network,
 }
 
 
 def scores(params: PyTree, inputs: Array) -> Array:
     """f(x) for inputs [..., D]; its sign is the predicted class."""
-    if isinstance(params, Network):
+    if isinstance(params, TwoLayerNetwork):
         return jax.nn.relu(inputs @ params.hidden) @ params.output
     return inputs @ params
 
@@ -55,6 +56,16 @@ def scores(params: PyTree, inputs: Array) -> Array:
 def with_constant(inputs: Array) -> Array:
     """Inputs [..., D] with a last coordinate of one, so that the first layer has a bias."""
     return jnp.concatenate([inputs, jnp.ones((*inputs.shape[:-1], 1), inputs.dtype)], axis=-1)
+
+
+def network_score(network: TwoLayerNetwork) -> Callable[[np.ndarray], np.ndarray]:
+    """f on points [G, 2] of the plane, of a network with a constant input."""
+    return lambda points: np.asarray(scores(network, with_constant(jnp.asarray(points))))
+
+
+def seed_keys(num_seeds: int) -> Array:
+    """One key a seed [S], the same however many there are."""
+    return jax.vmap(jax.random.key)(jnp.arange(num_seeds))
 
 
 def train_arms(

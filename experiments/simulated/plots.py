@@ -1,7 +1,7 @@
 """Figures of the simulations: curves with bands, and what a classifier makes of the plane."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-CLASSES = ("#D55E00", "#0072B2")  # of y = -1 and y = +1
-SHADES = ListedColormap(["#F8DFCC", "#CCE3F1"])
-ARMS = ("#333333", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9")
+from experiments.reporting.plotting import titled_figure
+
+_CLASSES = ("#D55E00", "#0072B2")  # of y = -1 and y = +1
+_SHADES = ListedColormap(["#F8DFCC", "#CCE3F1"])
+_ARMS = ("#333333", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 class Panel(NamedTuple):
@@ -43,6 +45,20 @@ class Histogram(NamedTuple):
     limits: tuple[float, float]
 
 
+def panel_of_arms(
+    title: str,
+    ylabel: str,
+    steps: np.ndarray,
+    arms: Iterable[str],
+    values: np.ndarray,
+    *,
+    log_y: bool = False,
+) -> Panel:
+    """A panel of curves [S, A, T], which belong to the arms in this order."""
+    curves = {arm: values[:, a] for a, arm in enumerate(arms)}
+    return Panel(title, ylabel, steps, curves, log_y)
+
+
 def bands(panels: Sequence[Panel], *, title: str, num_columns: int = 3) -> Figure:
     """Medians over the seeds as lines, from quartile to quartile as bands; steps are logarithmic.
 
@@ -50,7 +66,7 @@ def bands(panels: Sequence[Panel], *, title: str, num_columns: int = 3) -> Figur
     """
     figure, axes = _grid(len(panels), num_columns, title, (3.6, 2.9))
     arms = list(dict.fromkeys(arm for panel in panels for arm in panel.curves))
-    colors = {arm: ARMS[i % len(ARMS)] for i, arm in enumerate(arms)}
+    colors = {arm: _ARMS[i % len(_ARMS)] for i, arm in enumerate(arms)}
     handles = {}
     for panel, ax in zip(panels, axes, strict=True):
         for arm, values in panel.curves.items():
@@ -82,11 +98,11 @@ def planes(panels: Sequence[Plane], *, title: str, num_columns: int = 4) -> Figu
         first, second = (np.linspace(a - pad, b + pad, 200) for a, b in zip(low, high, strict=True))
         grid = np.stack(np.meshgrid(first, second), axis=-1)
         score = np.asarray(panel.score(grid.reshape(-1, 2))).reshape(200, 200)
-        ax.pcolormesh(first, second, score > 0, cmap=SHADES, vmin=0, vmax=1, rasterized=True)
-        for sign, color in zip((-1, 1), CLASSES, strict=True):
+        ax.pcolormesh(first, second, score > 0, cmap=_SHADES, vmin=0, vmax=1, rasterized=True)
+        for sign, color in zip((-1, 1), _CLASSES, strict=True):
             points = panel.inputs[panel.signs == sign]
             ax.scatter(*points.T, s=8, color=color, lw=0)
-        for (name, (a, b, c)), color in zip(panel.lines.items(), ARMS, strict=False):
+        for (name, (a, b, c)), color in zip(panel.lines.items(), _ARMS, strict=False):
             value = a * grid[..., 0] + b * grid[..., 1] + c
             ax.contour(first, second, value, levels=[0.0], colors=color, linewidths=1.5)
             (handles[name],) = ax.plot([], [], color=color, lw=1.5)
@@ -97,13 +113,13 @@ def planes(panels: Sequence[Plane], *, title: str, num_columns: int = 4) -> Figu
     return figure
 
 
-def histograms(panels: Sequence[Histogram], *, title: str, num_columns: int = 5) -> Figure:
+def histogram_panels(panels: Sequence[Histogram], *, title: str, num_columns: int = 5) -> Figure:
     """Shares of the values in thirty bins; a group has one colour in all panels."""
     figure, axes = _grid(len(panels), num_columns, title, (2.6, 2.3))
     handles = {}
     for i, (panel, ax) in enumerate(zip(panels, axes, strict=True)):
         bins = np.linspace(*panel.limits, 31)
-        for (name, values), color in zip(panel.groups.items(), ARMS, strict=False):
+        for (name, values), color in zip(panel.groups.items(), _ARMS, strict=False):
             shares = 100 * np.histogram(values, bins)[0] / len(values)
             ax.stairs(shares, bins, color=color, alpha=0.2, fill=True)
             handles[name] = ax.stairs(shares, bins, color=color, lw=1.4)
@@ -130,8 +146,7 @@ def _grid(
     """A figure with `count` panels, `num_columns` in a row."""
     columns = min(count, num_columns)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.9), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure = titled_figure(title, size[0] * columns, size[1] * rows + 0.9)
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes[count:]:
         ax.remove()

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.reporting.experiment import Options
+from experiments.reporting.experiment import Experiment, Options
+from experiments.reporting.page import Page
 from experiments.simulated.models import ORDERS, scores
+from experiments.simulated.plots import Panel
 from weighting.implicit_bias.diagnostics import average_margin
 
 PyTree = Any
 
 
-class Size(NamedTuple):
+class SimulationSize(NamedTuple):
     """How much a preset runs."""
 
     seeds: int
@@ -30,24 +32,38 @@ class Size(NamedTuple):
     network_steps: int
 
 
-SIZES = {
-    "smoke": Size(2, 2, 60, 300, 600),
-    "cpu": Size(10, 30, 200, 10_000, 20_000),
-    "paper": Size(100, 200, 200, 100_000, 100_000),
+SIMULATION_SIZES = {
+    "smoke": SimulationSize(2, 2, 60, 300, 600),
+    "cpu": SimulationSize(10, 30, 200, 10_000, 20_000),
+    "paper": SimulationSize(100, 200, 200, 100_000, 100_000),
 }
 
 
-def size_of(options: Options) -> Size:
+def size_of(options: Options) -> SimulationSize:
     """The preset's, with the number of seeds asked for, if one was."""
-    size = SIZES[options.preset]
+    size = SIMULATION_SIZES[options.preset]
     if options.seeds is None:
         return size
     return size._replace(seeds=options.seeds, network_seeds=options.seeds)
 
 
-def keys(num_seeds: int) -> Array:
-    """One key a seed [S], the same however many there are."""
-    return jax.vmap(jax.random.key)(jnp.arange(num_seeds))
+def figure_experiment(
+    number: int,
+    shows: str,
+    *,
+    presets: Mapping[str, str],
+    compute: Callable[[Options], None],
+    present: Callable[[Path, str], Page],
+) -> Experiment:
+    """The experiment of a figure of the paper, and of what it shows."""
+    return Experiment(
+        name=f"xu2021.figure{number}",
+        summary=f"Fig. {number}: {shows}",
+        presets=presets,
+        compute=compute,
+        present=present,
+        items={f"Figure {number}": shows},
+    )
 
 
 def along(function: Callable, params: PyTree, *per_seed: Array) -> np.ndarray:
@@ -91,21 +107,12 @@ def in_every_arm(flags: np.ndarray) -> np.ndarray:
     return np.asarray(np.all(flags, axis=1))
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`."""
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-def curve_rows(
-    panel: str, steps: np.ndarray, curves: Mapping[str, np.ndarray]
-) -> list[tuple[str, str, int, int, str]]:
-    """Rows for a table: panel, arm, seed, step and value of curves [S, T]."""
-    return [
-        (panel, arm, seed, int(steps[t]), f"{values[seed, t]:.6g}")
-        for arm, values in curves.items()
+def curve_rows(panels: Mapping[str, Panel]) -> list[tuple]:
+    """Rows for a CSV file: the curves [S, T] of all panels by name, after a header."""
+    rows = [
+        (name, arm, seed, int(panel.steps[t]), f"{values[seed, t]:.6g}")
+        for name, panel in panels.items()
+        for arm, values in panel.curves.items()
         for seed, t in np.ndindex(values.shape)
     ]
-
-
-CURVE_HEADER = ("panel", "arm", "seed", "step", "value")
+    return [("panel", "arm", "seed", "step", "value"), *rows]

@@ -4,7 +4,7 @@ Numbers of points, noise and classes' shapes are not printed. Class +1 is the pa
 class -1 its orange one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,33 +12,33 @@ import numpy as np
 from experiments.data import toy
 from experiments.data.types import Dataset
 
-REMOVED = {1: 0.2, -1: 0.8}  # share of a class that the unbalanced moons lack
-NOISE = 0.05
+_REMOVED = {1: 0.2, -1: 0.8}  # share of a class that the unbalanced moons lack
+_NOISE = 0.05
 
 
-class Points(NamedTuple):
+class SignedPoints(NamedTuple):
     """A sample for every seed."""
 
     inputs: np.ndarray  # [S, N, D] float64
     signs: np.ndarray  # [S, N], -1.0 or 1.0
 
 
-def separable(num_seeds: int, num_examples: int) -> Points:
+def separable_points(num_seeds: int, num_examples: int) -> SignedPoints:
     """Fig. 1a: two Gaussian blobs that a line through the origin separates."""
     return _draw(toy.separable, num_seeds, num_examples)
 
 
-def overlapping(num_seeds: int, num_examples: int) -> Points:
+def overlapping_points(num_seeds: int, num_examples: int) -> SignedPoints:
     """Fig. 1b: two Gaussian blobs that overlap."""
     return _draw(toy.overlapping, num_seeds, num_examples)
 
 
-def moons(num_seeds: int, num_examples: int) -> Points:
+def moons(num_seeds: int, num_examples: int) -> SignedPoints:
     """Fig. 1c: two balanced moons, centred."""
-    return _draw(lambda n, seed: toy.moons(n, seed, noise=NOISE), num_seeds, num_examples)
+    return _draw(lambda n, seed: toy.moons(n, seed, noise=_NOISE), num_seeds, num_examples)
 
 
-def unbalanced_moons(num_seeds: int, num_examples: int) -> tuple[Points, Points]:
+def unbalanced_moons(num_seeds: int, num_examples: int) -> tuple[SignedPoints, SignedPoints]:
     """Fig. 1d: moons without a fifth of blue and four fifths of orange; and what was removed.
 
     The paper says "down-sampling (20% for the blue class, and 80% for the orange class)" and tests
@@ -52,7 +52,7 @@ def unbalanced_moons(num_seeds: int, num_examples: int) -> tuple[Points, Points]
     chosen = np.zeros(signs.shape, bool)
     for seed, row in enumerate(signs):
         rng = np.random.default_rng([seed, 1])
-        for sign, share in REMOVED.items():
+        for sign, share in _REMOVED.items():
             places = rng.permutation(np.flatnonzero(row == sign))
             chosen[seed, places[: round(share * len(places))]] = True
     return _select(inputs, signs, ~chosen), _select(inputs, signs, chosen)
@@ -64,13 +64,13 @@ def density_ratio(signs: np.ndarray) -> np.ndarray:
     The moons do not overlap, so the ratio is a function of the input; it is the classes' since both
     sets hold one half of all points.
     """
-    ratios = {sign: removed / (1 - removed) for sign, removed in REMOVED.items()}
+    ratios = {sign: removed / (1 - removed) for sign, removed in _REMOVED.items()}
     return np.where(signs > 0, ratios[1], ratios[-1])
 
 
 def partly_separable(
     num_seeds: int, num_examples: int, *, num_separable: int = 1, constant: bool = False
-) -> Points:
+) -> SignedPoints:
     """Half of the points can be separated, the other half cannot and lies across (Prop. 2).
 
     The separable half: `num_separable` coordinates in which a cone about the first axis separates
@@ -92,24 +92,26 @@ def partly_separable(
         inputs[seed, half:, num_separable] = rng.normal(signs[seed, half:] > 0, 0.7)
     if constant:
         inputs[..., -1] = 1.0
-    return Points(inputs, signs)
+    return SignedPoints(inputs, signs)
 
 
-def class_weights(signs: np.ndarray, orange: float, blue: float) -> np.ndarray:
-    """Weights [...] by class."""
-    return np.where(signs > 0, blue, orange)
+def class_arm_weights(signs: np.ndarray, arms: Mapping[str, tuple[float, float]]) -> np.ndarray:
+    """Weights [S, A, N] of arms that weigh orange and blue examples by these two numbers."""
+    return np.stack([np.where(signs > 0, blue, orange) for orange, blue in arms.values()], axis=1)
 
 
-def _draw(generate: Callable[[int, int], Dataset], num_seeds: int, num_examples: int) -> Points:
+def _draw(
+    generate: Callable[[int, int], Dataset], num_seeds: int, num_examples: int
+) -> SignedPoints:
     sets = [generate(num_examples, seed) for seed in range(num_seeds)]
     inputs = np.stack([data.inputs for data in sets]).astype(np.float64)
-    return Points(inputs, np.stack([2.0 * data.labels - 1 for data in sets]))
+    return SignedPoints(inputs, np.stack([2.0 * data.labels - 1 for data in sets]))
 
 
-def _select(inputs: np.ndarray, signs: np.ndarray, chosen: np.ndarray) -> Points:
+def _select(inputs: np.ndarray, signs: np.ndarray, chosen: np.ndarray) -> SignedPoints:
     """The chosen points; every seed has equally many."""
     rows = range(len(signs))
-    return Points(
+    return SignedPoints(
         np.stack([inputs[seed][chosen[seed]] for seed in rows]),
         np.stack([signs[seed][chosen[seed]] for seed in rows]),
     )

@@ -7,28 +7,27 @@ be compared with the max-margin one. The reference :math:`\tilde\theta(w)` is th
 weighted exponential risk over the non-separable span, by Newton's method.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
-from experiments.reporting import plotting
-from experiments.reporting.experiment import Experiment, Options
-from experiments.reporting.ledger import stored_statements
-from experiments.reporting.statements import Statement, statements_as_json, statements_table
-from experiments.simulated.models import train_arms
-from experiments.simulated.plots import Panel, Plane, bands, planes
-from experiments.tools.files import write_arrays, write_csv, write_json
+from experiments.reporting.claims import Claim, answers
+from experiments.reporting.experiment import Options
+from experiments.reporting.page import Page, Picture
+from experiments.simulated.models import seed_keys, train_arms
+from experiments.simulated.plots import Panel, Plane, bands, panel_of_arms, planes
+from experiments.tools.parts import compute_parts, read_parts
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
-    CURVE_HEADER,
+    SimulationSize,
     along,
     curve_rows,
+    figure_experiment,
     in_every_arm,
-    keys,
-    load,
     place,
     size_of,
 )
@@ -36,61 +35,103 @@ from weighting.implicit_bias.diagnostics import angle_between
 from weighting.implicit_bias.max_margin import max_margin
 from weighting.implicit_bias.separable_part import finite_solution, separable_part
 
-SETS = {
+PARTLY_SEPARABLE = {
     "plane": {"num_separable": 1, "constant": False},
     "intercept": {"num_separable": 1, "constant": True},
     "space": {"num_separable": 2, "constant": False},
 }
-CLASS_ARMS = {  # orange : blue
+_CLASS_ARMS = {  # orange : blue
     "10 : 1": (10.0, 1.0),
     "3 : 1": (3.0, 1.0),
     "1 : 1": (1.0, 1.0),
     "1 : 3": (1.0, 3.0),
     "1 : 10": (1.0, 10.0),
 }
+_ITEM, _PLACE = "Figure 3", "Fig. 3, Prop. 2"
+_SLOW = (
+    "the separable part converges at the rate of log t: not at its end after the steps of this "
+    "preset"
+)
 
 
-def statements(
-    name: str,
-    steps: np.ndarray,
-    finite: np.ndarray,
-    limits: np.ndarray,
-    rest: np.ndarray,
-    angles: np.ndarray,
-) -> list[Statement]:
-    r"""What Prop. 2 says of one set; the arms are in the order of `CLASS_ARMS`.
+def limit_claims(name: str, steps: np.ndarray) -> list[Claim]:
+    r"""What Prop. 2 says of one set; arms are in the order of the weight of blue.
 
-    Args:
-      name: of the set.
-      steps: [T].
-      finite: parameters of the non-separable span [S, A, T, K].
-      limits: theta-tilde [S, A, K].
-      rest: the other parameters [S, A, T, D - K].
-      angles: of those to the max-margin direction of the separable part [S, A, T].
+    The claims are about `finite`, the parameters of the non-separable span [S, A, T, K]; `limit`,
+    theirs :math:`\tilde\theta` [S, A, K]; `rest`, the other parameters [S, A, T, D - K]; `angle`,
+    of those to the max-margin direction of the separable part [S, A, T].
     """
-    source, found = "xu2021, Fig. 3, Prop. 2", []
-    last = finite[:, :, -1]
-    text = f"{name}: the heavier blue, the larger the parameter that moves the line"
-    found.append(Statement(text, in_every_arm(np.diff(last[..., -1], axis=1) > 0), source))
+    earlier = place(steps, steps[-1] / 10)
+    has_plane = PARTLY_SEPARABLE[name]["num_separable"] > 1  # in which directions can differ
+    cause = _SLOW if has_plane else ""
+
+    def is_nearer(found: Mapping[str, np.ndarray]) -> np.ndarray:
+        distance = _distance_to_limit(found)
+        return in_every_arm(distance[..., -1] < distance[..., earlier])
+
+    def directions_are_nearer(found: Mapping[str, np.ndarray]) -> np.ndarray:
+        spread = largest_angle(found["rest"])
+        return spread[:, -1] < spread[:, earlier]
+
+    on_the_span = [
+        Claim(
+            f"{name}: the heavier blue, the larger the parameter that moves the line",
+            _ITEM,
+            _PLACE,
+            lambda found: in_every_arm(np.diff(found["finite"][:, :, -1, -1], axis=1) > 0),
+            cause,
+        ),
+        Claim(
+            f"{name}: every weighting ends ten times nearer to its own limit than to others'",
+            _ITEM,
+            _PLACE,
+            _is_at_its_own_limit,
+            cause,
+        ),
+        Claim(
+            f"{name}: every weighting is nearer to its limit than after {steps[earlier]:,} steps",
+            _ITEM,
+            _PLACE,
+            is_nearer,
+            cause,
+        ),
+    ]
+    if not has_plane:
+        return on_the_span
+    return [
+        *on_the_span,
+        *(
+            Claim(
+                f"{name}: {arm} ends within 0.1 of the max-margin direction",
+                _ITEM,
+                _PLACE,
+                lambda found, a=a: found["angle"][:, a, -1] < 0.1,
+                cause,
+            )
+            for a, arm in enumerate(_CLASS_ARMS)
+        ),
+        Claim(
+            f"{name}: separable directions of two weightings nearer than after "
+            f"{steps[earlier]:,} steps",
+            _ITEM,
+            _PLACE,
+            directions_are_nearer,
+            cause,
+        ),
+    ]
+
+
+def _is_at_its_own_limit(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    last, limits = found["finite"][:, :, -1], found["limit"]
     distances = np.linalg.norm(last[:, :, None] - limits[:, None, :], axis=-1)  # [S, A, A]
     own = np.diagonal(distances, axis1=1, axis2=2)
     others = np.min(distances + np.diag(np.full(own.shape[1], np.inf)), axis=2)
-    text = f"{name}: every weighting ends ten times nearer to its own limit than to others'"
-    found.append(Statement(text, in_every_arm(10 * own < others), source))
-    t = place(steps, steps[-1] / 10)
-    earlier = np.linalg.norm(finite[:, :, t] - limits, axis=-1)
-    text = f"{name}: every weighting is nearer to its limit than after {steps[t]:,} steps"
-    found.append(Statement(text, in_every_arm(own < earlier), source))
-    if name == "space":
-        for a in range(angles.shape[1]):
-            text = f"{name}: {list(CLASS_ARMS)[a]} ends within 0.1 of the max-margin direction"
-            found.append(Statement(text, angles[:, a, -1] < 0.1, source))
-        spread = largest_angle(rest)
-        text = (
-            f"{name}: separable directions of two weightings nearer than after {steps[t]:,} steps"
-        )
-        found.append(Statement(text, spread[:, -1] < spread[:, t], source))
-    return found
+    return in_every_arm(10 * own < others)
+
+
+def _distance_to_limit(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[S, A, T], in the non-separable span."""
+    return np.linalg.norm(found["finite"] - found["limit"][:, :, None], axis=-1)
 
 
 def largest_angle(vectors: np.ndarray) -> np.ndarray:
@@ -102,38 +143,36 @@ def largest_angle(vectors: np.ndarray) -> np.ndarray:
 
 def _compute(options: Options) -> None:
     size = size_of(options)
-    for name, kind in tqdm(SETS.items(), desc="xu2021.figure3", unit="set"):
-        path = options.folder / f"{name}.npz"
-        if path.exists():
-            continue
-        points = data.partly_separable(size.seeds, size.num_examples, **kind)
-        weights = np.stack(
-            [data.class_weights(points.signs, *pair) for pair in CLASS_ARMS.values()], axis=1
+    parts = {name: partial(_train, size, **kind) for name, kind in PARTLY_SEPARABLE.items()}
+    compute_parts(options.folder, parts, "xu2021.figure3")
+
+
+def _train(size: SimulationSize, *, num_separable: int, constant: bool) -> dict[str, np.ndarray]:
+    """A set, what all weightings make of it, and where they should end."""
+    points = data.partly_separable(
+        size.seeds, size.num_examples, num_separable=num_separable, constant=constant
+    )
+    weights = data.class_arm_weights(points.signs, _CLASS_ARMS)
+    solved = [_solve(*rows) for rows in zip(*points, weights, strict=True)]
+    limits, directions = (np.stack(part) for part in zip(*solved, strict=True))
+    with jax.enable_x64(True):
+        run = train_arms(
+            "linear",
+            seed_keys(size.seeds),
+            jnp.asarray(points.inputs),
+            jnp.asarray(points.signs),
+            jnp.asarray(weights),
+            num_steps=size.linear_steps,
         )
-        solved = [_solve(*rows) for rows in zip(*points, weights, strict=True)]
-        limits, directions = (np.stack(part) for part in zip(*solved, strict=True))
-        with jax.enable_x64(True):
-            run = train_arms(
-                "linear",
-                keys(size.seeds),
-                jnp.asarray(points.inputs),
-                jnp.asarray(points.signs),
-                jnp.asarray(weights),
-                num_steps=size.linear_steps,
-            )
-            count = kind["num_separable"]
-            angles = along(angle_between, run.params[..., :count], jnp.asarray(directions))
-            write_arrays(
-                path,
-                {
-                    "inputs": points.inputs,
-                    "signs": points.signs,
-                    "step": np.asarray(run.step[0, 0]),
-                    "params": np.asarray(run.params),
-                    "limit": limits,
-                    "angle": angles,
-                },
-            )
+        separable = run.params[..., :num_separable]
+        return {
+            "inputs": points.inputs,
+            "signs": points.signs,
+            "step": np.asarray(run.step[0, 0]),
+            "params": np.asarray(run.params),
+            "limit": limits,
+            "angle": along(angle_between, separable, jnp.asarray(directions)),
+        }
 
 
 def _solve(inputs: np.ndarray, signs: np.ndarray, weights: np.ndarray) -> tuple:
@@ -155,38 +194,51 @@ def _solve(inputs: np.ndarray, signs: np.ndarray, weights: np.ndarray) -> tuple:
     return np.stack(limits), max_margin(inputs[chosen, :count], signs[chosen]).direction
 
 
-def _present(folder: Path, preset: str) -> str:
+def _present(folder: Path, preset: str) -> Page:
     del preset
-    stored = {name: load(folder / f"{name}.npz") for name in SETS}
-    found, upper, lower = [], [], []
-    for name, arrays in stored.items():
-        count, params = SETS[name]["num_separable"], arrays["params"]
-        finite = params[..., count:]
-        steps, angles = arrays["step"], arrays["angle"]
-        found += statements(name, steps, finite, arrays["limit"], params[..., :count], angles)
-        distance = np.linalg.norm(finite - arrays["limit"][:, :, None], axis=-1)
-        upper.append(_panel(f"{name}: last coordinate of θ", "", steps, finite[..., -1]))
-        title = f"{name}: distance of Πθ to its limit"
-        lower.append(_panel(title, "", steps, distance, log_y=True))
-        if count > 1:
+    stored = read_parts(folder, PARTLY_SEPARABLE)
+    found = {name: _split(name, arrays) for name, arrays in stored.items()}
+    panels = _panels(found)
+    lines = planes(
+        _planes(stored),
+        title="xu2021, Fig. 3: lines under class weights orange : blue, not separable as a whole",
+        num_columns=3,
+    )
+    curves = bands(
+        panels,
+        title="xu2021, Fig. 3: class weights orange : blue, linear, partly separable",
+        num_columns=4,
+    )
+    return Page(
+        claims=[
+            answer
+            for name, own in found.items()
+            for answer in answers(limit_claims(name, own["step"]), own)
+        ],
+        figures=[Picture("figure3-lines", lines), Picture("figure3-curves", curves)],
+        notes=["Limits are computed by Newton's method. The figure of lines shows the first seed."],
+        files={"figure3.csv": curve_rows({panel.title: panel for panel in panels})},
+    )
+
+
+def _panels(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Panel]:
+    """The line's parameter and the angle of all sets, then the distances to the limits."""
+    upper, lower = [], []
+    for name, own in found.items():
+        panel = partial(panel_of_arms, steps=own["step"], arms=_CLASS_ARMS)
+        upper.append(panel(f"{name}: last coordinate of θ", "", values=own["finite"][..., -1]))
+        distance = _distance_to_limit(own)
+        lower.append(panel(f"{name}: distance of Πθ to its limit", "", values=distance, log_y=True))
+        if own["rest"].shape[-1] > 1:
             title = f"{name}: angle to max margin"
-            upper.append(_panel(title, "radians", steps, angles, log_y=True))
-    panels = upper + lower
-    rows = [row for panel in panels for row in curve_rows(panel.title, panel.steps, panel.curves)]
-    write_csv(folder / "figure3.csv", [CURVE_HEADER, *rows])
-    write_json(folder / "summary.json", {"statements": statements_as_json(found)})
-    paths = [folder / "figure3-lines.png", folder / "figure3-curves.png"]
-    title = "xu2021, Fig. 3: lines under class weights orange : blue, not separable as a whole"
-    plotting.save(planes(_planes(stored), title=title, num_columns=3), paths[0])
-    title = "xu2021, Fig. 3: class weights orange : blue, linear, partly separable"
-    plotting.save(bands(panels, title=title, num_columns=4), paths[1])
-    note = "Limits are computed by Newton's method. The figure of lines shows the first seed."
-    return "\n".join([statements_table(found), note, "Figures:", *(f"  {path}" for path in paths)])
+            upper.append(panel(title, "radians", values=own["angle"], log_y=True))
+    return upper + lower
 
 
-def _panel(title: str, ylabel: str, steps: np.ndarray, values: np.ndarray, **options) -> Panel:
-    curves = {arm: values[:, a] for a, arm in enumerate(CLASS_ARMS)}
-    return Panel(title, ylabel, steps, curves, **options)
+def _split(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parameters of the non-separable span, and the others."""
+    count = PARTLY_SEPARABLE[name]["num_separable"]
+    return arrays | {"finite": arrays["params"][..., count:], "rest": arrays["params"][..., :count]}
 
 
 def _planes(stored: dict[str, dict[str, np.ndarray]]) -> list[Plane]:
@@ -204,25 +256,15 @@ def _planes(stored: dict[str, dict[str, np.ndarray]]) -> list[Plane]:
                     lambda points, a=a, b=b, c=c: points @ [a[2], b[2]] + c[2],
                     arrays["inputs"][0, :, :2],
                     arrays["signs"][0],
-                    dict(zip(CLASS_ARMS, zip(a, b, c, strict=True), strict=True)),
+                    dict(zip(_CLASS_ARMS, zip(a, b, c, strict=True), strict=True)),
                 )
             )
     return found
 
 
-ITEMS = {
-    "Figure 3": "class weights move the solution on the non-separable part",
-}
-_CAUSES = {
-    "space": (
-        "the separable part converges at the rate of log t: not at its end after the steps of "
-        "this preset"
-    ),
-}
-
-EXPERIMENT = Experiment(
-    name="xu2021.figure3",
-    summary="Fig. 3: class weights move the solution on the non-separable part",
+EXPERIMENT = figure_experiment(
+    3,
+    "class weights move the solution on the non-separable part",
     presets={
         "smoke": "2 seeds, 60 points; seconds",
         "cpu": "10 seeds, 200 points, 10,000 steps; half a minute",
@@ -230,7 +272,4 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
-    items=ITEMS,
-    entries=stored_statements("xu2021", ITEMS),
-    causes=_CAUSES,
 )

@@ -1,8 +1,23 @@
 """A source whose classes are equally large and named at random: for imbalance by class number."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
-from experiments.data import Dataset, Source
+from experiments.data import Dataset, Source, Task, TaskConfig, make_task
+
+
+def spoiled_task(config: TaskConfig, changes: Mapping[str, Any], seed: int, source: Source) -> Task:
+    """A seed's data with wrong labels or imbalance, as the changes say.
+
+    Under imbalance class 0 is the largest, and classes are renamed at random.
+    """
+    config = replace(config, **changes)
+    if config.imbalance == "none":
+        return make_task(config, seed, source)
+    return make_task(config, seed, renamed(equalized(source), seed))
 
 
 def equalized(source: Source) -> Source:

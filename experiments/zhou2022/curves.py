@@ -10,23 +10,41 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.simulated.models import ORDERS, scores, train_arms
-from experiments.zhou2022.data import Sets
+from experiments.simulated.models import ORDERS, scores, seed_keys, train_arms
+from experiments.zhou2022.data import SimulatedSets
 from weighting.implicit_bias.diagnostics import average_margin, cosine_similarity, normalized_margin
 from weighting.implicit_bias.long_horizon import Trajectory, run_descent
 
 PyTree = Any
-FIRST = 10  # comparisons over time begin at this step
+_FIRST = 10  # comparisons over time begin at this step
 
 
-def train(model: str, sets: Sets, weights: np.ndarray, *, num_steps: int, **settings) -> Trajectory:
+def train_weightings(
+    model: str, sets: SimulatedSets, weights: np.ndarray, *, num_steps: int, **settings
+) -> Trajectory:
     """Trains arms with weights [S, A, N]; seed s starts from the key s, whatever the arms are."""
-    keys = jax.vmap(jax.random.key)(jnp.arange(len(sets.inputs)))
     arrays = (jnp.asarray(array) for array in (sets.inputs, sets.signs, weights))
-    return train_arms(model, keys, *arrays, num_steps=num_steps, **settings)
+    return train_arms(model, seed_keys(len(sets.inputs)), *arrays, num_steps=num_steps, **settings)
 
 
-def far_end(model: str, sets: Sets, weights: np.ndarray, run: Trajectory, num_steps: int) -> PyTree:
+def train_and_measure(
+    model: str,
+    sets: SimulatedSets,
+    weights: np.ndarray,
+    *,
+    num_steps: int,
+    equal: int = 0,
+    **settings,
+) -> tuple[Trajectory, dict[str, np.ndarray]]:
+    """Trains arms; `measured_curves` with the end of the arm of equal weights as the reference."""
+    run = train_weightings(model, sets, weights, num_steps=num_steps, **settings)
+    end = jax.tree.map(lambda leaf: leaf[:, equal, -1], run.params)
+    return run, measured_curves(model, sets, run, end)
+
+
+def far_end(
+    model: str, sets: SimulatedSets, weights: np.ndarray, run: Trajectory, num_steps: int
+) -> PyTree:
     """The parameters [S, A, ...] of a run continued by steps of length 0.01.
 
     Steps of one length reach in the direction what constant learning rates need exponentially many
@@ -51,8 +69,8 @@ def far_end(model: str, sets: Sets, weights: np.ndarray, run: Trajectory, num_st
     return jax.jit(over)(end, *arrays)
 
 
-def measure(
-    model: str, sets: Sets, run: Trajectory, reference: PyTree, own: PyTree | None = None
+def measured_curves(
+    model: str, sets: SimulatedSets, run: Trajectory, reference: PyTree, own: PyTree | None = None
 ) -> dict[str, np.ndarray]:
     """Curves [S, A, T] of the arms.
 
@@ -102,8 +120,8 @@ def separated(normalized_margin: np.ndarray) -> np.ndarray:
 
 
 def mean_over_log_time(curve: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Mean over the logged steps from `FIRST` on; they are equally spaced in the logarithm."""
-    late = step >= FIRST
+    """Mean over the logged steps from 10 on; they are equally spaced in the logarithm."""
+    late = step >= _FIRST
     return curve[..., late].mean(axis=-1)
 
 

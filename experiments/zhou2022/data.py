@@ -14,8 +14,10 @@ from experiments.data import toy
 from experiments.data.corruption import uniform_flip
 from experiments.data.types import Dataset
 
+IMBALANCED_COUNTS = (30, 300)  # of the small class and of the large one, in Figures 5d and 6
 
-class Sets(NamedTuple):
+
+class SimulatedSets(NamedTuple):
     """Training and test sets of several seeds; S seeds, N and M examples, D inputs."""
 
     inputs: np.ndarray  # [S, N, D]
@@ -34,7 +36,7 @@ def simulate(
     num_irrelevant: int = 0,
     moons_noise: float = 0.05,
     num_test: int = 1000,
-) -> Sets:
+) -> SimulatedSets:
     """Sets for "linear" or "network"; the sets of a seed do not depend on how many there are.
 
     Args:
@@ -56,7 +58,18 @@ def simulate(
             _widen(model, array, num_irrelevant, rng) for array in (inputs, test_inputs)
         )
         rows.append((inputs, 2.0 * given - 1, is_corrupted, test_inputs, 2.0 * test_labels - 1))
-    return Sets(*(np.stack(column) for column in zip(*rows, strict=True)))
+    return SimulatedSets(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def of_mean_one(weights: Sequence[np.ndarray]) -> np.ndarray:
+    """The arms' weights [S, N] as [S, A, N], over their means: one learning rate for all arms."""
+    stacked = np.stack(weights, axis=1)
+    return stacked / stacked.mean(axis=2, keepdims=True)
+
+
+def small_class_weights(signs: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Weights [S, A, N] with a factor on the small class, y = -1."""
+    return of_mean_one([np.where(signs < 0, factor, 1.0) for factor in factors])
 
 
 def _draw(

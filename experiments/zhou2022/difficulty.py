@@ -12,7 +12,6 @@ labels were wrong; it is asked of both sets.
 """
 
 import functools
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,27 +20,29 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from experiments.data import Source, Task, TaskConfig, load, make_task
+from experiments.data import Task, TaskConfig, load
 from experiments.networks.models import make_model
 from experiments.reporting.experiment import Experiment, Options
-from experiments.reporting.ledger import stored_statements
+from experiments.reporting.ledger import not_run
 from experiments.tools.files import write_arrays
-from experiments.zhou2022.class_order import equalized, renamed
-from experiments.zhou2022.difficulty_report import ITEMS, PRINTED, present
+from experiments.tools.parts import read_arrays
+from experiments.zhou2022.class_order import spoiled_task
+from experiments.zhou2022.difficulty_claims import ITEMS, difficulty_claims
+from experiments.zhou2022.difficulty_report import difficulty_page
 from experiments.zhou2022.networks import Training, logits_and_features, train
 from weighting.difficulty import several_networks
 from weighting.difficulty.cross_validation import cross_validated_predictions, generalization_error
 from weighting.schemes.margin_based import margins
 
-SETTINGS: dict[str, dict] = {
+CHANGES_OF_SETS: dict[str, dict] = {  # to the task
     "clean": {},
     "noise": {"noise": "uniform:0.1"},
     "imbalance": {"imbalance": "long_tail:10"},
 }
-NUM_FOLDS = NUM_REPEATS = 5
+_NUM_FOLDS = _NUM_REPEATS = 5
 
 
-class Plan(NamedTuple):
+class CrossValidationPlan(NamedTuple):
     """A data set, what is trained on it, and how often."""
 
     task: TaskConfig
@@ -49,24 +50,18 @@ class Plan(NamedTuple):
     seeds: int
 
 
-def plan_of(preset: str) -> Plan:
+def _plan_of(preset: str) -> CrossValidationPlan:
     """What a preset runs."""
     mnist = TaskConfig("mnist", num_clean=0, num_validation=0, num_train=5000)
     if preset == "paper":
         task = TaskConfig("cifar10", num_clean=0, num_validation=0)
-        return Plan(task, Training("resnet32", 100, 128, 0.1, 0.9, 5e-4, (0.5, 0.75)), 3)
+        return CrossValidationPlan(
+            task, Training("resnet32", 100, 128, 0.1, 0.9, 5e-4, (0.5, 0.75)), 3
+        )
     if preset == "cpu":
-        return Plan(mnist, Training("mlp:64", 20, 50, 0.1), 10)
+        return CrossValidationPlan(mnist, Training("mlp:64", 20, 50, 0.1), 10)
     task = TaskConfig("digits", num_clean=0, num_validation=0, num_train=600)
-    return Plan(task, Training("mlp:32", 10, 40, 0.1), 2)
-
-
-def task_of(setting: str, config: TaskConfig, seed: int, source: Source) -> Task:
-    """A seed's data; under imbalance class 0 is the largest, and classes are renamed at random."""
-    config = replace(config, **SETTINGS[setting])
-    if setting == "imbalance":
-        return make_task(config, seed, renamed(equalized(source), seed))
-    return make_task(config, seed, source)
+    return CrossValidationPlan(task, Training("mlp:32", 10, 40, 0.1), 2)
 
 
 @functools.cache  # one function for equal settings, so that it is compiled once
@@ -91,7 +86,7 @@ def held_out_logits(task: Task, training: Training, seed: int, repeat: int) -> n
         jax.random.fold_in(jax.random.key(seed), repeat),
         jnp.asarray(task.train.inputs),
         jnp.asarray(task.train.labels),
-        num_folds=NUM_FOLDS,
+        num_folds=_NUM_FOLDS,
         num_repeats=1,
         stratify=True,
         models_at_once=at_once,
@@ -120,35 +115,33 @@ def difficulty_of(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarra
 
 
 def _compute(options: Options) -> None:
-    """Every repeat, and then every setting and seed, into a file of its own."""
-    plan = plan_of(options.preset)
+    """Every repeat, and then every set and seed, into a file of its own."""
+    plan = _plan_of(options.preset)
     source = load(plan.task.dataset, data_dir=options.data_dir)
-    jobs = [(s, seed) for seed in range(options.seeds or plan.seeds) for s in SETTINGS]
-    for setting, seed in tqdm(jobs, desc="difficulty", unit="set"):
-        path = options.folder / f"{setting}_seed{seed}.npz"
+    jobs = [(n, seed) for seed in range(options.seeds or plan.seeds) for n in CHANGES_OF_SETS]
+    for name, seed in tqdm(jobs, desc="zhou2022.difficulty", unit="set"):
+        path = options.folder / f"{name}_seed{seed}.npz"
         if path.exists():
             continue
-        task = task_of(setting, plan.task, seed, source)
-        logits = []
-        for repeat in range(NUM_REPEATS):
-            part = _part(path, repeat)
+        task = spoiled_task(plan.task, CHANGES_OF_SETS[name], seed, source)
+        repeats = [_repeat_file(path, repeat) for repeat in range(_NUM_REPEATS)]
+        for repeat, part in enumerate(repeats):
             if not part.exists():
                 own = held_out_logits(task, plan.training, seed, repeat)
                 write_arrays(part, {"logits": own})
-            with np.load(part) as stored:
-                logits.append(stored["logits"])
+        logits = np.stack([read_arrays(part)["logits"] for part in repeats])
         examples = task.train
         known = {
             "index": examples.indices,
             "label": examples.labels,
             "true_label": examples.true_labels,
         }
-        write_arrays(path, known | difficulty_of(np.stack(logits), examples.labels))
-        for repeat in range(NUM_REPEATS):
-            _part(path, repeat).unlink()
+        write_arrays(path, known | difficulty_of(logits, examples.labels))
+        for part in repeats:
+            part.unlink()
 
 
-def _part(path: Path, repeat: int) -> Path:
+def _repeat_file(path: Path, repeat: int) -> Path:
     return path.with_name(f"{path.stem}_repeat{repeat}.part.npz")
 
 
@@ -169,8 +162,9 @@ EXPERIMENT = Experiment(
         ),
     },
     compute=_compute,
-    present=present,
+    present=difficulty_page,
     items=ITEMS,
-    printed=PRINTED,
-    entries=stored_statements("zhou2022", ITEMS),
+    printed=not_run(
+        difficulty_claims(), "a GPU: python -m experiments run zhou2022.difficulty --preset paper"
+    ),
 )

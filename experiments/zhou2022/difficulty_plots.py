@@ -8,23 +8,22 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from experiments.reporting.plotting import CLEAN, CORRUPTED, clean_look
+from experiments.reporting.plotting import CLEAN, CORRUPTED, clean_look, titled_figure
 
-Found = Mapping[str, np.ndarray]
+_Found = Mapping[str, np.ndarray]
 _MOST_POINTS = 4000
 
 
-def unit(values: np.ndarray) -> np.ndarray:
+def _unit(values: np.ndarray) -> np.ndarray:
     """Values scaled to [0, 1]; equal values become zero."""
     low, spread = values.min(), np.ptp(values)
     return (values - low) / (spread if spread > 0 else 1)
 
 
-def figure_1(found: Mapping[str, Sequence[Found]]) -> Figure:
+def error_distributions(found: Mapping[str, Sequence[_Found]]) -> Figure:
     """Distributions of the error, all seeds together: clean and noisy, and by category."""
-    figure = Figure(figsize=(10.4, 4.0), layout="constrained")
     title = "Generalization error of training images (cross-entropy, five-fold cross-validation)"
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure = titled_figure(title, 10.4, 4.0)
     left, right = figure.subplots(1, 2)
     if "noise" in found:
         _noise_panel(left, found["noise"])
@@ -37,7 +36,7 @@ def figure_1(found: Mapping[str, Sequence[Found]]) -> Figure:
     return figure
 
 
-def _noise_panel(axes: Axes, seeds: Sequence[Found]) -> None:
+def _noise_panel(axes: Axes, seeds: Sequence[_Found]) -> None:
     error = np.concatenate([s["error"] for s in seeds])
     noisy = np.concatenate([s["label"] != s["true_label"] for s in seeds])
     low = max(np.quantile(error, 0.001), 1e-6)
@@ -56,7 +55,7 @@ def _noise_panel(axes: Axes, seeds: Sequence[Found]) -> None:
     axes.legend(frameon=False, fontsize=9, loc="upper left")
 
 
-def _category_panel(axes: Axes, seeds: Sequence[Found]) -> None:
+def _category_panel(axes: Axes, seeds: Sequence[_Found]) -> None:
     count = int(max(s["label"].max() for s in seeds)) + 1
     groups = [np.concatenate([s["error"][s["label"] == c] for s in seeds]) for c in range(count)]
     sizes = [int(np.mean([np.sum(s["label"] == c) for s in seeds])) for c in range(count)]
@@ -91,18 +90,17 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def figure_2(drawn: Mapping[str, tuple[Mapping[str, np.ndarray], Found]]) -> Figure:
+def error_against_measures(drawn: Mapping[str, tuple[Mapping[str, np.ndarray], _Found]]) -> Figure:
     """Error against average margin and uncertainty, each scaled to [0, 1]; a row per set."""
-    figure = Figure(figsize=(10.4, 3.7 * len(drawn) + 0.6), layout="constrained")
     title = "Generalization error of training images of one seed; all values scaled to [0, 1]"
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure = titled_figure(title, 10.4, 3.7 * len(drawn) + 0.6)
     panels = figure.subplots(len(drawn), 2, squeeze=False)
     for row, (name, (groups, found)) in zip(panels, drawn.items(), strict=True):
         chosen = np.random.default_rng(0).permutation(len(found["error"]))[:_MOST_POINTS]
-        error = unit(found["error"])
+        error = _unit(found["error"])
         columns = (("a", "margin", "average margin"), ("b", "uncertainty", "epistemic uncertainty"))
         for axes, (letter, measure, words) in zip(row, columns, strict=True):
-            values = unit(found[measure])
+            values = _unit(found[measure])
             parts = [(part, mask) for part, mask in groups.items() if part != "all"]
             for (part, mask), color in zip(parts, (CLEAN, CORRUPTED), strict=True):
                 own = chosen[mask[chosen]]

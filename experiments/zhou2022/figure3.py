@@ -19,7 +19,8 @@ share initial parameters ("training sets alone") or do not.
 """
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -28,31 +29,71 @@ import numpy as np
 import scipy.stats
 from jax import Array
 from matplotlib.figure import Figure
-from tqdm.auto import tqdm
 
 from experiments.data import Dataset, load
 from experiments.networks.models import mlp
-from experiments.reporting import plotting
+from experiments.reporting.claims import Claim, answers
 from experiments.reporting.experiment import Experiment, Options
-from experiments.reporting.ledger import stored_statements
-from experiments.reporting.statements import Statement, statements_as_json, statements_table
-from experiments.tools.files import write_arrays, write_csv, write_json
-from experiments.tools.tables import align
+from experiments.reporting.page import Page, Picture, Table
+from experiments.reporting.plotting import titled_figure
+from experiments.tools.parts import compute_parts, read_numbered_parts
 from experiments.training.fitting import last, make_fit, make_predict
+from experiments.zhou2022.claims import added_claim
 from weighting import losses
 from weighting.schemes.margin_based import margins
 
 Labelled = tuple[Array, Array]
-BOUND = 1.96
-SCALES = ("logits", "probabilities")
-SOURCES = ("training sets alone", "and initial parameters")
-SEEDS = {"smoke": 2, "cpu": 10, "paper": 30}
-NETWORKS = {"smoke": 30, "cpu": 60, "paper": 300}
-STEPS = {"smoke": 50, "cpu": 300, "paper": 1000}
-SOURCE = "zhou2022, Fig. 3"
-DATASETS = {"zhou2022.figure3": "digits", "zhou2022.figure3.mnist": "mnist"}
+_BOUND = 1.96
+_SCALES = ("logits", "probabilities")
+_SOURCES = ("training sets alone", "and initial parameters")
+_GAUSSIAN = "Gaussian draws"
+_SEEDS = {"smoke": 2, "cpu": 10, "paper": 30}
+_NETWORKS = {"smoke": 30, "cpu": 60, "paper": 300}
+_STEPS = {"smoke": 50, "cpu": 300, "paper": 1000}
 _SHARE, _HELD_OUT, _MOST_IMAGES = 0.8, 600, 3000
 _BATCH, _RATE = 32, 0.1
+_ITEM = "Figure 3"
+
+
+def _name(source: str, scale: str) -> str:
+    return f"{scale}, {source}"
+
+
+_KEYS = {  # of the stored margins, by name
+    _name(source, scale): f"{source}/{scale}" for source in _SOURCES for scale in _SCALES
+}
+_SHOWN = _name(_SOURCES[0], "logits")
+
+
+def gaussian_claims(names: Iterable[str]) -> list[Claim]:
+    """The paper's claim about the margins, and whether Gaussian draws do as well.
+
+    Asked of the shares of images [S] with a Z-score beyond the bounds, by name of the margins.
+    """
+    claims = []
+    for name in names:
+        claims += [_is_within_bounds(name), _is_like_gaussian_draws(name)]
+    control = _is_within_bounds(_GAUSSIAN)
+    return [*claims, control._replace(place="", cause="", is_control=True)]
+
+
+def _is_within_bounds(name: str) -> Claim:
+    return Claim(
+        f"{name}: both Z-scores of every image within 1.96",
+        _ITEM,
+        "Fig. 3",
+        lambda shares: shares[name] == 0,
+        cause="a test at 5 % rejects one true hypothesis in twenty: with as many images, draws "
+        "from a Gaussian fail, too (control)",
+    )
+
+
+def _is_like_gaussian_draws(name: str) -> Claim:
+    return added_claim(
+        f"{name}: at most twice the Gaussian draws' share outside",
+        _ITEM,
+        lambda shares: shares[name] <= 2 * shares[_GAUSSIAN],
+    )
 
 
 def z_scores(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -72,7 +113,7 @@ def z_scores(values: np.ndarray) -> dict[str, np.ndarray]:
 
 def shares_outside(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Share of examples with a score beyond the bounds, by test, and by either of the first two."""
-    outside = {name: np.abs(z) > BOUND for name, z in scores.items()}
+    outside = {name: np.abs(z) > _BOUND for name, z in scores.items()}
     shares = {name: float(found.mean()) for name, found in outside.items()}
     return shares | {"either": float((outside["skewness"] | outside["kurtosis"]).mean())}
 
@@ -105,93 +146,87 @@ def _held_out_margins(data: Dataset, preset: str, seed: int) -> dict[str, np.nda
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(data.labels))[:_MOST_IMAGES]
     held, rest = order[:_HELD_OUT], order[_HELD_OUT:]
-    count, size = NETWORKS[preset], len(rest)
+    count, size = _NETWORKS[preset], len(rest)
     kept = np.argsort(rng.random((count, size)), axis=1) < _SHARE * size
     sets = [(jnp.asarray(data.inputs[i]), jnp.asarray(data.labels[i])) for i in (rest, held)]
-    train = _trainer(STEPS[preset], data.num_classes)
+    train = _trainer(_STEPS[preset], data.num_classes)
     keys = jax.random.split(jax.random.key(seed), count)
     same = keys[jnp.zeros(count, int)]
     found: dict[str, np.ndarray] = {"index": held, "label": data.labels[held]}
-    for source, own_keys in zip(SOURCES, (same, keys), strict=True):
+    for source, own_keys in zip(_SOURCES, (same, keys), strict=True):
         values = train(own_keys, jnp.asarray(kept, jnp.float32), *sets)
-        found |= {f"{source}/{s}": np.asarray(v) for s, v in zip(SCALES, values, strict=True)}
+        found |= {f"{source}/{s}": np.asarray(v) for s, v in zip(_SCALES, values, strict=True)}
     return found
 
 
-def _compute(name: str, options: Options) -> None:
-    num_seeds = options.seeds or SEEDS[options.preset]
-    dataset = "digits" if options.preset == "smoke" else DATASETS[name]
-    data = load(dataset, data_dir=options.data_dir).train
-    for seed in tqdm(range(num_seeds), desc="figure 3", unit="seed"):
-        path = options.folder / f"seed{seed}.npz"
-        if not path.exists():
-            write_arrays(path, _held_out_margins(data, options.preset, seed))
-
-
-def statements_of(shares: Mapping[str, list[dict[str, float]]]) -> list[Statement]:
-    """The paper's claim, and whether the shares are those of Gaussian draws; one share a seed."""
-    control = np.array([share["either"] for share in shares["Gaussian draws"]])
-    statements = []
-    for name, of_seeds in shares.items():
-        either = np.array([share["either"] for share in of_seeds])
-        is_control = name == "Gaussian draws"
-        text = f"{name}: both Z-scores of every image within 1.96"
-        statements.append(Statement(text, either == 0, "control" if is_control else SOURCE))
-        if not is_control:
-            text = f"{name}: at most twice the Gaussian draws' share outside"
-            statements.append(Statement(text, either <= 2 * control, "added here"))
-    return statements
-
-
-def _present(folder: Path, preset: str) -> str:
-    shares: dict[str, list[dict[str, float]]] = {}
-    rows: list[list] = [["seed", "source", "scale", "index", "label", "mean", "deviation"]]
-    paths = sorted(folder.glob("seed*.npz"), key=lambda path: int(path.stem[4:]))
-    drawn: dict[str, np.ndarray] = {}
-    for seed, path in enumerate(paths):
-        with np.load(path) as stored:
-            found = {key: stored[key] for key in stored.files}
-        for source in SOURCES:
-            for scale in SCALES:
-                values = found[f"{source}/{scale}"].astype(np.float64)
-                scores = z_scores(values)
-                shares.setdefault(f"{scale}, {source}", []).append(shares_outside(scores))
-                if seed == 0:
-                    drawn[f"{scale}, {source}"] = values
-                    rows[0] = [*rows[0][:7], *scores]
-                columns = [found["index"], found["label"], values.mean(0), values.std(0, ddof=1)]
-                for row in zip(*columns, *scores.values(), strict=True):
-                    rows.append([seed, source, scale, *row[:2], *(f"{x:.6g}" for x in row[2:])])
-        normal = np.random.default_rng(seed).standard_normal(values.shape)
-        shares.setdefault("Gaussian draws", []).append(shares_outside(z_scores(normal)))
-    write_csv(folder / "figure3.csv", rows)
-    statements = statements_of(shares)
+def _present(folder: Path, preset: str) -> Page:
+    stored = read_numbered_parts(folder, "seed")
+    drawn = [
+        {name: found[key].astype(np.float64) for name, key in _KEYS.items()} for found in stored
+    ]
+    scores = [{name: z_scores(values) for name, values in own.items()} for own in drawn]
+    shares = {name: [shares_outside(own[name]) for own in scores] for name in _KEYS}
+    shape = drawn[0][_SHOWN].shape
+    shares[_GAUSSIAN] = [
+        shares_outside(z_scores(np.random.default_rng(seed).standard_normal(shape)))
+        for seed in range(len(drawn))
+    ]
     means = {
-        name: {test: float(np.mean([s[test] for s in of_seeds])) for test in of_seeds[0]}
+        name: {test: float(np.mean([share[test] for share in of_seeds])) for test in of_seeds[0]}
         for name, of_seeds in shares.items()
     }
-    summary = {"preset": preset, "statements": statements_as_json(statements), "outside": means}
-    write_json(folder / "summary.json", summary)
-    plotting.save(_histograms(drawn[f"logits, {SOURCES[0]}"]), folder / "margins.png")
-    plotting.save(_score_histograms(drawn), folder / "z_scores.png")
-    header = ["% outside +-1.96", *next(iter(means.values()))]
-    body = [[name, *(f"{100 * x:.1f}" for x in share.values())] for name, share in means.items()]
-    note = (
-        f"{NETWORKS[preset]} networks, {_HELD_OUT} held-out digits, {len(paths)} seeds. Skewness "
-        "and kurtosis: over their\nstandard errors; either: one of these two; skewtest and "
-        "kurtosistest: SciPy's."
+    either = {
+        name: np.array([share["either"] for share in of_seeds]) for name, of_seeds in shares.items()
+    }
+    return Page(
+        tables=[_share_table(means, _NETWORKS[preset], len(drawn))],
+        claims=answers(gaussian_claims(_KEYS), either),
+        figures=[
+            Picture("margins", _histograms(drawn[0][_SHOWN])),
+            Picture("z_scores", _score_histograms(drawn[0])),
+        ],
+        notes=["The figures show seed 0."],
+        files={"figure3.csv": _rows(stored, drawn, scores)},
+        summary={"preset": preset, "outside": means},
     )
-    figures = f"Figures (seed 0):\n  {folder}/margins.png\n  {folder}/z_scores.png"
-    return f"{statements_table(statements)}\n\n{align([header, *body])}\n{note}\n{figures}"
+
+
+def _share_table(
+    means: Mapping[str, Mapping[str, float]], num_networks: int, num_seeds: int
+) -> Table:
+    return Table(
+        ["% outside +-1.96", *means[_GAUSSIAN]],
+        [[name, *(f"{100 * x:.1f}" for x in share.values())] for name, share in means.items()],
+        note=f"{num_networks} networks, {_HELD_OUT} held-out digits, {num_seeds} seeds. Skewness "
+        "and kurtosis: over their\nstandard errors; either: one of these two; skewtest and "
+        "kurtosistest: SciPy's.",
+    )
+
+
+def _rows(
+    stored: Sequence[Mapping[str, np.ndarray]],
+    drawn: Sequence[Mapping[str, np.ndarray]],
+    scores: Sequence[Mapping[str, Mapping[str, np.ndarray]]],
+) -> list[list]:
+    """A row for every seed, kind of margin and image: moments of the margin, and Z-scores."""
+    tests = list(scores[0][_SHOWN])
+    rows: list[list] = [["seed", "source", "scale", "index", "label", "mean", "deviation", *tests]]
+    for seed, found in enumerate(stored):
+        for source, scale in itertools.product(_SOURCES, _SCALES):
+            name = _name(source, scale)
+            values = drawn[seed][name]
+            numbers = (values.mean(0), values.std(0, ddof=1), *scores[seed][name].values())
+            for index, label, *row in zip(found["index"], found["label"], *numbers, strict=True):
+                rows.append([seed, source, scale, index, label, *(f"{x:.6g}" for x in row)])
+    return rows
 
 
 def _histograms(values: np.ndarray, count: int = 8) -> Figure:
     """Margins of some images, from the hardest to the easiest, with Gaussians of their moments."""
     chosen = np.argsort(values.mean(axis=0))[np.linspace(0, values.shape[1] - 1, count).astype(int)]
     scores = z_scores(values)
-    figure = Figure(figsize=(11.5, 5.2), layout="constrained")
     title = "Margins of held-out digits over networks, hardest to easiest, and Gaussian densities"
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure = titled_figure(title, 11.5, 5.2)
     for ax, i in zip(figure.subplots(2, count // 2).ravel(), chosen, strict=True):
         own = values[:, i]
         ax.hist(own, bins=10, density=True, color="#9CC5E0")
@@ -208,9 +243,8 @@ def _histograms(values: np.ndarray, count: int = 8) -> Figure:
 
 def _score_histograms(drawn: Mapping[str, np.ndarray]) -> Figure:
     """Z-scores of all images against the standard normal density; scores beyond 8 at 8."""
-    figure = Figure(figsize=(11.5, 5.2), layout="constrained")
     title = "Z-scores of all held-out digits, cut off at 8; dashed: 1.96; line: standard normal"
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure = titled_figure(title, 11.5, 5.2)
     panels = figure.subplots(2, len(drawn), sharex=True, squeeze=False)
     points = np.linspace(-8, 8, 200)
     for (name, values), column in zip(drawn.items(), panels.T, strict=True):
@@ -219,7 +253,7 @@ def _score_histograms(drawn: Mapping[str, np.ndarray]) -> Figure:
             shown = np.clip(scores[test], -8, 8)
             ax.hist(shown, bins=np.linspace(-8, 8, 33), density=True, color="#9CC5E0")
             ax.plot(points, scipy.stats.norm.pdf(points), color="#333333", lw=1.5)
-            for bound in (-BOUND, BOUND):
+            for bound in (-_BOUND, _BOUND):
                 ax.axvline(bound, color="#CC0000", lw=1, ls="--")
             ax.set_title(name.replace(", ", ",\n") if test == "skewness" else "", fontsize=9)
             ax.set_xlabel(f"Z of {test}")
@@ -228,32 +262,29 @@ def _score_histograms(drawn: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-ITEMS = {
-    "Figure 3": "margins of single examples over random training sets: are they Gaussian?",
-}
-_CAUSES = {
-    "Z-scores": (
-        "a test at 5 % rejects one true hypothesis in twenty: with as many images, draws from a "
-        "Gaussian fail, too (control)"
-    ),
-}
+def _experiment(name: str, dataset: str, summary: str, presets: dict[str, str]) -> Experiment:
+    def compute(options: Options) -> None:
+        source = "digits" if options.preset == "smoke" else dataset
+        data = load(source, data_dir=options.data_dir).train
+        parts = {
+            f"seed{seed}": functools.partial(_held_out_margins, data, options.preset, seed)
+            for seed in range(options.seeds or _SEEDS[options.preset])
+        }
+        compute_parts(options.folder, parts, name)
 
-
-def _experiment(name: str, summary: str, presets: dict[str, str]) -> Experiment:
     return Experiment(
         name=name,
         summary=summary,
         presets=presets,
-        compute=lambda options: _compute(name, options),
+        compute=compute,
         present=_present,
-        items=ITEMS,
-        entries=stored_statements("zhou2022", ITEMS),
-        causes=_CAUSES,
+        items={_ITEM: "margins of single examples over random training sets: are they Gaussian?"},
     )
 
 
 EXPERIMENT = _experiment(
     "zhou2022.figure3",
+    "digits",
     "are margins over networks trained on random sets Gaussian?",
     {
         "smoke": "30 networks of 50 steps, 2 seeds; some seconds",
@@ -263,6 +294,7 @@ EXPERIMENT = _experiment(
 )
 MNIST = _experiment(
     "zhou2022.figure3.mnist",
+    "mnist",
     "the same with images of MNIST",
     {
         "smoke": "scikit-learn's digits, 30 networks of 50 steps, 2 seeds; some seconds",

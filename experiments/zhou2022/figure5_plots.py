@@ -6,21 +6,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.reporting.plotting import clean_look
-from experiments.zhou2022.raised_weights import EQUAL, SETTINGS, lowering
+from experiments.reporting.plotting import clean_look, titled_figure
+from experiments.zhou2022.arms import EQUAL, stored_arms
+from experiments.zhou2022.raised_weights import IMAGE_SETTINGS
 
-Curves = Mapping[str, np.ndarray]
+_Found = Mapping[str, np.ndarray]
 _EQUAL = "#333333"
 _RAISED = ("#E69F00", "#D55E00", "#882255", "#CC79A7")
 _LOWERED = ("#56B4E9", "#0072B2")
 
 
-def margins_figure(found: Mapping[str, Curves], what: str) -> Figure:
+def margins_figure(found: Mapping[str, _Found], what: str) -> Figure:
     """Smallest margin and 1 % quantile over the epochs, a column per setting of Fig. 5a-c."""
-    shown = [name for name in found if SETTINGS[name].panel != "A-5"] or list(found)
-    figure = Figure(figsize=(3.9 * len(shown) + 0.4, 7.2), layout="constrained")
+    shown = [name for name in found if IMAGE_SETTINGS[name].panel != "A-5"] or list(found)
     title = f"Normalized margins along training, {what}: medians and quartiles over the seeds"
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure = titled_figure(title, 3.9 * len(shown) + 0.4, 7.2)
     panels = figure.subplots(2, len(shown), squeeze=False)
     for name, column in zip(shown, panels.T, strict=True):
         words = ("normalized margin", "1 % quantile")
@@ -29,13 +29,15 @@ def margins_figure(found: Mapping[str, Curves], what: str) -> Figure:
             axes.set_ylabel(label)
             axes.set_ylim(*_limits(found[name][measure]))
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-        column[0].set_title(f"{SETTINGS[name].panel}  {SETTINGS[name].title}", loc="left")
+        column[0].set_title(
+            f"{IMAGE_SETTINGS[name].panel}  {IMAGE_SETTINGS[name].title}", loc="left"
+        )
         _legend(column[1])
     return figure
 
 
 def errors_figure(
-    found: Mapping[str, Curves], tail_error: Callable[[Curves], np.ndarray], what: str
+    found: Mapping[str, _Found], tail_error: Callable[[_Found], np.ndarray], what: str
 ) -> Figure:
     """Balanced test error over the epochs by setting, and the tail categories' where there are."""
     shown = [(name, found[name]["test_error"], "test error (%)") for name in found]
@@ -45,9 +47,8 @@ def errors_figure(
         shown.insert(place, ("imbalance", own, "test error, tail categories (%)"))
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(3.9 * columns + 0.4, 3.9 * rows + 0.4), layout="constrained")
     title = f"Test errors along training, {what}: medians and quartiles over the seeds"
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    figure = titled_figure(title, 3.9 * columns + 0.4, 3.9 * rows + 0.4)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(shown) :]:
         axes.remove()
@@ -57,19 +58,19 @@ def errors_figure(
         late = 100 * np.median(values[:, :, values.shape[2] // 10 :], axis=0)
         pad = 0.1 * np.ptp(late) + 0.1
         axes.set_ylim(max(late.min() - pad, 0), late.max() + pad)
-        axes.set_title(f"{SETTINGS[name].panel}  {SETTINGS[name].title}", loc="left")
+        axes.set_title(f"{IMAGE_SETTINGS[name].panel}  {IMAGE_SETTINGS[name].title}", loc="left")
         _legend(axes)
     return figure
 
 
-def _draw(axes: Axes, name: str, found: Curves, values: np.ndarray) -> None:
-    """Curves [S, A, E] of a setting's arms: grey equal, warm raised, blue lowered."""
-    lowered = lowering(SETTINGS[name])
+def _draw(axes: Axes, name: str, found: _Found, values: np.ndarray) -> None:
+    """_Found [S, A, E] of a setting's arms: grey equal, warm raised, blue lowered."""
     warm, cold = iter(_RAISED), iter(_LOWERED)
-    for a, arm in enumerate(found["arms"].tolist()):
-        color = _EQUAL if arm == EQUAL else next(cold) if arm in lowered else next(warm)
-        low, middle, high = np.quantile(values[:, a], [0.25, 0.5, 0.75], axis=0)
-        axes.plot(found["epoch"], middle, color=color, lw=1.6, label=arm)
+    names = found["arms"].tolist()
+    for arm in stored_arms(IMAGE_SETTINGS[name].arms, found):
+        color = _EQUAL if arm == EQUAL else next(cold) if arm.lowers else next(warm)
+        low, middle, high = np.quantile(values[:, names.index(arm.name)], [0.25, 0.5, 0.75], axis=0)
+        axes.plot(found["epoch"], middle, color=color, lw=1.6, label=arm.name)
         axes.fill_between(found["epoch"], low, high, color=color, alpha=0.15, lw=0)
     axes.set_xlabel("epochs")
     clean_look(axes)

@@ -5,123 +5,154 @@ moons with little noise (which a good network separates) and with much (which ov
 of the small class from that of the large one to twenty times it, each with weights of mean one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
-from experiments.reporting import plotting
+from experiments.reporting.claims import Claim, answers
 from experiments.reporting.experiment import Experiment, Options
-from experiments.reporting.ledger import stored_statements
-from experiments.reporting.statements import Statement, statements_as_json, statements_table
-from experiments.simulated.plots import Panel, bands
-from experiments.tools.files import write_arrays, write_csv, write_json
-from experiments.tools.tables import align
+from experiments.reporting.page import Page, Picture, Table
+from experiments.simulated.plots import bands, panel_of_arms
+from experiments.tools.parts import compute_parts, read_parts
 from experiments.zhou2022 import curves
-from experiments.zhou2022.data import simulate
+from experiments.zhou2022.arms import arm_rows
+from experiments.zhou2022.claims import added_claim
+from experiments.zhou2022.data import IMBALANCED_COUNTS, simulate, small_class_weights
 
-FACTORS = (1.0, 2.0, 5.0, 10.0, 20.0)
-NOISE = {"separated": 0.05, "overlapping": 0.25}  # standard deviations about the moons
-COUNTS = (30, 300)  # the small class is y = -1
-STEPS = {"smoke": 300, "cpu": 20_000, "paper": 200_000}
-SEEDS = {"smoke": 2, "cpu": 20, "paper": 100}
-SOURCE = "zhou2022, Fig. 5d"
+SMALL_CLASS_FACTORS = (1.0, 2.0, 5.0, 10.0, 20.0)
+_NOISE = {"separated": 0.05, "overlapping": 0.25}  # standard deviations about the moons
+_STEPS = {"smoke": 300, "cpu": 20_000, "paper": 200_000}
+_SEEDS = {"smoke": 2, "cpu": 20, "paper": 100}
 _MEASURES = ("test_error", "small_error", "large_error", "normalized_margin")
+_ITEM, _PLACE = "Figure 5", "Fig. 5d"
+
+_Found = Mapping[str, np.ndarray]
 
 
-def small_class_weights(signs: np.ndarray, factors: tuple[float, ...] = FACTORS) -> np.ndarray:
-    """Weights [S, A, N] of mean one with a factor on the small class."""
-    weights = np.stack([np.where(signs < 0, factor, 1.0) for factor in factors], axis=1)
-    return weights / weights.mean(axis=2, keepdims=True)
+def small_class_claims(moons: str) -> list[Claim]:
+    """A higher weight of the small class lowers the balanced test error of these moons.
 
-
-def statements_of(name: str, found: Mapping[str, np.ndarray]) -> list[Statement]:
-    """Whether a higher weight of the small class lowers the balanced test error."""
-    error, step = found["test_error"], found["step"]  # [S, A, T]
-    at_end, overall = error[:, :, -1], curves.mean_over_log_time(error, step)
-    statements = []
-    for a, factor in enumerate(FACTORS[1:], start=1):
-        for values, when in ((overall, "over time"), (at_end, "at the end")):
-            text = f"moons {name}: small class x {factor:g} lowers the test error {when}"
-            statements.append(Statement(text, values[:, a] < values[:, 0], SOURCE))
-    small = found["small_error"][:, :, -1]
-    falls = np.all(np.diff(at_end, axis=1) <= 0, axis=1)
-    rises = found["large_error"][:, -1, -1] > found["large_error"][:, 0, -1]
+    The errors are [S, A, T], in the order of `SMALL_CLASS_FACTORS`.
+    """
+    claims = []
+    for a in range(1, len(SMALL_CLASS_FACTORS)):
+        claims += [_lowers_over_time(moons, a), _lowers_at_the_end(moons, a)]
+    ten = SMALL_CLASS_FACTORS.index(10.0)
     return [
-        *statements,
-        Statement(f"moons {name}: no weight worse than the next lower, at the end", falls, SOURCE),
-        Statement(
-            f"moons {name}: x 10 lowers the small class's error, at the end",
-            small[:, FACTORS.index(10.0)] < small[:, 0],
-            SOURCE,
+        *claims,
+        Claim(
+            f"moons {moons}: no weight worse than the next lower, at the end",
+            _ITEM,
+            _PLACE,
+            lambda found: np.all(np.diff(found["test_error"][:, :, -1], axis=1) <= 0, axis=1),
+            cause="perhaps: beyond the class ratio a higher weight moves errors to the large class",
         ),
-        Statement(
-            f"moons {name}: x 20 raises the large class's error, at the end", rises, "added here"
+        Claim(
+            f"moons {moons}: x 10 lowers the small class's error, at the end",
+            _ITEM,
+            _PLACE,
+            lambda found: found["small_error"][:, ten, -1] < found["small_error"][:, 0, -1],
+        ),
+        added_claim(
+            f"moons {moons}: x 20 raises the large class's error, at the end",
+            _ITEM,
+            lambda found: found["large_error"][:, -1, -1] > found["large_error"][:, 0, -1],
         ),
     ]
 
 
-def _compute(options: Options) -> None:
-    num_seeds = options.seeds or SEEDS[options.preset]
-    for name, noise in tqdm(NOISE.items(), desc="figure 5d", unit="set"):
-        path = options.folder / f"{name}.npz"
-        if path.exists():
-            continue
-        sets = simulate("network", num_seeds, COUNTS, moons_noise=noise)
-        with jax.enable_x64(True):
-            weights = small_class_weights(sets.signs)
-            run = curves.train("network", sets, weights, num_steps=STEPS[options.preset])
-            end = jax.tree.map(lambda leaf: leaf[:, 0, -1], run.params)
-            found = curves.measure("network", sets, run, end)
-        write_arrays(path, {m: found[m] for m in ("step", *_MEASURES)})
+def _lowers_over_time(moons: str, a: int) -> Claim:
+    def ask(found: _Found) -> np.ndarray:
+        overall = curves.mean_over_log_time(found["test_error"], found["step"])
+        return overall[:, a] < overall[:, 0]
+
+    return _lowers(moons, a, "over time", ask)
 
 
-def _present(folder: Path, preset: str) -> str:
-    statements, panels = [], []
-    rows: list[list] = [["moons", "small_class_factor", "seed", "step", *_MEASURES]]
-    ends = [["moons", "small class", "test error %", "small %", "large %", "separated"]]
-    for name in NOISE:
-        with np.load(folder / f"{name}.npz") as stored:
-            found = {key: stored[key] for key in stored.files}
-        statements += statements_of(name, found)
-        done = curves.separated(found["normalized_margin"])
-        for a, factor in enumerate(FACTORS):
-            errors = [100 * found[m][:, a, -1].mean() for m in _MEASURES[:3]]
-            of = f"{done[:, a].sum()} of {len(done)}"
-            ends.append([name, f"x {factor:g}", *(f"{e:.1f}" for e in errors), of])
-            for s in range(len(done)):
-                for t, step in enumerate(found["step"].tolist()):
-                    values = [f"{found[m][s, a, t]:.6g}" for m in _MEASURES]
-                    rows.append([name, factor, s, step, *values])
-        for measure in ("test_error", "small_error"):
-            by_arm = {f"x {f:g}": found[measure][:, a] for a, f in enumerate(FACTORS)}
-            words = {"test_error": "balanced test error", "small_error": "small class's error"}
-            panels.append(Panel(f"moons {name}", words[measure], found["step"], by_arm))
-    write_csv(folder / "figure5d.csv", rows)
-    write_json(
-        folder / "summary.json", {"preset": preset, "statements": statements_as_json(statements)}
+def _lowers_at_the_end(moons: str, a: int) -> Claim:
+    def ask(found: _Found) -> np.ndarray:
+        return found["test_error"][:, a, -1] < found["test_error"][:, 0, -1]
+
+    return _lowers(moons, a, "at the end", ask)
+
+
+def _lowers(moons: str, a: int, when: str, ask: Callable[[_Found], np.ndarray]) -> Claim:
+    return Claim(
+        f"moons {moons}: small class x {SMALL_CLASS_FACTORS[a]:g} lowers the test error {when}",
+        _ITEM,
+        _PLACE,
+        ask,
+        cause="perhaps: the boundary of the other seeds was in the middle already",
     )
-    title = f"{COUNTS[1]} to {COUNTS[0]} examples, by the small class's weight ({len(done)} seeds)"
-    plotting.save(bands(panels, title=title, num_columns=2), folder / "figure5d.png")
-    note = "Over time: on average over the logarithm of the steps from 10 on. Means at the end:"
-    table = f"{statements_table(statements)}\n\n{note}\n\n{align(ends)}"
-    return f"{table}\nFigure:\n  {folder}/figure5d.png"
 
 
-ITEMS = {
-    "Figure 5": (
-        "normalized margins with hard examples up, and test error by the weight of the small "
-        "class (5d)"
-    ),
-}
-_CAUSES = {
-    "lowers the test error": "perhaps: the boundary of the other seeds was in the middle already",
-    "no weight worse": (
-        "perhaps: beyond the class ratio a higher weight moves errors to the large class"
-    ),
-}
+def _compute(options: Options) -> None:
+    num_seeds, num_steps = options.seeds or _SEEDS[options.preset], _STEPS[options.preset]
+    parts = {name: partial(_train, noise, num_seeds, num_steps) for name, noise in _NOISE.items()}
+    compute_parts(options.folder, parts, "zhou2022.figure5d")
+
+
+def _train(noise: float, num_seeds: int, num_steps: int) -> dict[str, np.ndarray]:
+    sets = simulate("network", num_seeds, IMBALANCED_COUNTS, moons_noise=noise)
+    with jax.enable_x64(True):
+        weights = small_class_weights(sets.signs, SMALL_CLASS_FACTORS)
+        _, found = curves.train_and_measure("network", sets, weights, num_steps=num_steps)
+    return {m: found[m] for m in ("step", *_MEASURES)}
+
+
+def _present(folder: Path, preset: str) -> Page:
+    found = read_parts(folder, _NOISE)
+    names = [f"x {factor:g}" for factor in SMALL_CLASS_FACTORS]
+    rows = [
+        [moons, *row]
+        for moons, own in found.items()
+        for row in arm_rows(SMALL_CLASS_FACTORS, own, _MEASURES, digits=6)
+    ]
+    panels = [
+        panel_of_arms(f"moons {moons}", ylabel, own["step"], names, own[measure])
+        for moons, own in found.items()
+        for measure, ylabel in (
+            ("test_error", "balanced test error"),
+            ("small_error", "small class's error"),
+        )
+    ]
+    num_seeds = len(found["separated"]["test_error"])
+    small, large = IMBALANCED_COUNTS
+    title = f"{large} to {small} examples, by the small class's weight ({num_seeds} seeds)"
+    return Page(
+        tables=[
+            Table(
+                ["moons", "small class", "test error %", "small %", "large %", "separated"],
+                [row for moons, own in found.items() for row in _ends(moons, own)],
+                title="Means at the end:",
+            )
+        ],
+        claims=[
+            answer
+            for moons, own in found.items()
+            for answer in answers(small_class_claims(moons), own)
+        ],
+        figures=[Picture("figure5d", bands(panels, title=title, num_columns=2))],
+        notes=["Over time: on average over the logarithm of the steps from 10 on."],
+        files={
+            "figure5d.csv": [["moons", "small_class_factor", "seed", "step", *_MEASURES], *rows]
+        },
+        summary={"preset": preset},
+    )
+
+
+def _ends(moons: str, found: _Found) -> list[list[str]]:
+    done = curves.separated(found["normalized_margin"])
+    rows = []
+    for a, factor in enumerate(SMALL_CLASS_FACTORS):
+        errors = [100 * found[measure][:, a, -1].mean() for measure in _MEASURES[:3]]
+        separated = f"{done[:, a].sum()} of {len(done)}"
+        rows.append([moons, f"x {factor:g}", *(f"{e:.1f}" for e in errors), separated])
+    return rows
+
 
 EXPERIMENT = Experiment(
     name="zhou2022.figure5d",
@@ -133,7 +164,8 @@ EXPERIMENT = Experiment(
     },
     compute=_compute,
     present=_present,
-    items=ITEMS,
-    entries=stored_statements("zhou2022", ITEMS),
-    causes=_CAUSES,
+    items={
+        _ITEM: "normalized margins with hard examples up, and test error by the weight of the "
+        "small class (5d)"
+    },
 )

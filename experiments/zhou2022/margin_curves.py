@@ -21,11 +21,11 @@ from weighting.implicit_bias.diagnostics import homogeneity_order, parameter_nor
 from weighting.schemes.margin_based import margins
 
 PyTree = Any
-QUANTILE = 0.01
-MEASURES = ("smallest", "quantile", "average", "train_error", "test_error", "class_error", "scale")
+_QUANTILE = 0.01
+RECORDED = ("smallest", "quantile", "average", "train_error", "test_error", "class_error", "scale")
 
 
-class Data(NamedTuple):
+class ImageArrays(NamedTuple):
     """Training and test images on the device."""
 
     inputs: Array  # [N, ...]
@@ -34,17 +34,17 @@ class Data(NamedTuple):
     test_labels: Array  # [M]
 
 
-def data_of(task: Task, num_test: int | None) -> Data:
+def image_arrays(task: Task, num_test: int | None) -> ImageArrays:
     """A task's data, with at most so many test images (a random choice, the same for all)."""
     chosen = np.arange(len(task.test.labels))
     if num_test is not None and num_test < len(chosen):
         chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:num_test])
     arrays = (task.train.inputs, task.train.labels, task.test.inputs, task.test.labels)
     inputs, labels, test_inputs, test_labels = map(jnp.asarray, arrays)
-    return Data(inputs, labels, test_inputs[chosen], test_labels[chosen])
+    return ImageArrays(inputs, labels, test_inputs[chosen], test_labels[chosen])
 
 
-def order_of(model: Model, inputs: Array) -> int | None:
+def order_of_homogeneity(model: Model, inputs: Array) -> int | None:
     """The order of homogeneity in the parameters; None if the network is not homogeneous."""
     params, model_state = model.init(jax.random.key(0), inputs[:1])
     if model_state:
@@ -55,10 +55,10 @@ def order_of(model: Model, inputs: Array) -> int | None:
     return round(float(found.order)) if float(found.deviation) < 1e-3 else None
 
 
-def record(
-    model: Model, order: int | None, num_classes: int, data: Data, network: PyTree
+def recorded(
+    model: Model, order: int | None, num_classes: int, data: ImageArrays, network: PyTree
 ) -> dict[str, Array]:
-    """Measures of one network, see `MEASURES`; margins are normalized, scale is what divides them.
+    """Measures of one network, see `RECORDED`; margins are normalized, scale is what divides them.
 
     `quantile` is the 1 % quantile of the training margins, `class_error` [C] the test error by
     true class, `test_error` its mean.
@@ -76,7 +76,7 @@ def record(
     class_error = jnp.sum(is_class & wrong[None, :], axis=1) / jnp.sum(is_class, axis=1)
     return {
         "smallest": jnp.min(own) / scale,
-        "quantile": jnp.quantile(own, QUANTILE) / scale,
+        "quantile": jnp.quantile(own, _QUANTILE) / scale,
         "average": jnp.mean(own) / scale,
         "train_error": jnp.mean(own <= 0),
         "test_error": jnp.mean(class_error),
@@ -90,7 +90,7 @@ def _trainer(training: Training, order: int | None, num_classes: int, num_logs: 
     """(weights [A, N], key, data) -> records [A, E, ...] and the last training margins [A, N]."""
     model = make_model(training.model, num_classes)
 
-    def one(weights: Array, key: Array, data: Data) -> tuple[dict[str, Array], Array]:
+    def one(weights: Array, key: Array, data: ImageArrays) -> tuple[dict[str, Array], Array]:
         network, logs = train(
             model,
             training,
@@ -98,13 +98,13 @@ def _trainer(training: Training, order: int | None, num_classes: int, num_logs: 
             data.inputs,
             data.labels,
             weights,
-            log_fn=lambda network: record(model, order, num_classes, data, network),
+            log_fn=lambda network: recorded(model, order, num_classes, data, network),
             num_logs=num_logs,
         )
         logits = logits_and_features(model, network, data.inputs)[0]
         return logs, margins(logits, data.labels)
 
-    def all_arms(weights: Array, key: Array, data: Data) -> tuple[dict[str, Array], Array]:
+    def all_arms(weights: Array, key: Array, data: ImageArrays) -> tuple[dict[str, Array], Array]:
         if model.has_convolutions:
             return jax.lax.map(lambda own: one(own, key, data), weights)
         return jax.vmap(one, (0, None, None))(weights, key, data)
@@ -112,8 +112,13 @@ def _trainer(training: Training, order: int | None, num_classes: int, num_logs: 
     return jax.jit(all_arms)
 
 
-def curves(
-    training: Training, weights: np.ndarray, seed: int, data: Data, num_classes: int, num_logs: int
+def arm_curves(
+    training: Training,
+    weights: np.ndarray,
+    seed: int,
+    data: ImageArrays,
+    num_classes: int,
+    num_logs: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Trains arms with weights [A, N] from one initialization on the same batches.
 
@@ -123,7 +128,7 @@ def curves(
       The measures, [A, E] or [A, E, C], and every arm's training margins [A, N] at the end.
     """
     model = make_model(training.model, num_classes)
-    trainer = _trainer(training, order_of(model, data.inputs), num_classes, num_logs)
+    trainer = _trainer(training, order_of_homogeneity(model, data.inputs), num_classes, num_logs)
     size = 1 if model.has_convolutions else len(weights)
     parts = [
         jax.tree.map(np.asarray, trainer(jnp.asarray(part), jax.random.key(seed), data))
@@ -133,7 +138,12 @@ def curves(
 
 
 def reference_margins(
-    training: Training, num_copies: int, seed: int, data: Data, num_classes: int, num_logs: int
+    training: Training,
+    num_copies: int,
+    seed: int,
+    data: ImageArrays,
+    num_classes: int,
+    num_logs: int,
 ) -> np.ndarray:
     """Training margins [N], at the end, of a network with equal weights.
 
@@ -141,4 +151,4 @@ def reference_margins(
     """
     model = make_model(training.model, num_classes)
     shape = (1 if model.has_convolutions else num_copies, len(data.labels))
-    return curves(training, np.ones(shape, np.float32), seed, data, num_classes, num_logs)[1][0]
+    return arm_curves(training, np.ones(shape, np.float32), seed, data, num_classes, num_logs)[1][0]

@@ -10,11 +10,11 @@ than where they lie: hard examples may pull the wrong way.
 
 import numpy as np
 
-from experiments.zhou2022.data import Sets
+from experiments.zhou2022.data import SimulatedSets
 
 
 def pulls_more(
-    params: np.ndarray, sets: Sets, weights: np.ndarray, direction: np.ndarray
+    params: np.ndarray, sets: SimulatedSets, weights: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
     """Where a weighting pulls more towards the direction than equal weights; booleans [S, A, T].
 

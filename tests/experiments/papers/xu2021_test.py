@@ -8,17 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.reporting.claims import answers
 from experiments.reporting.experiment import Options, run
-from experiments.simulated.models import Network
-from experiments.xu2021 import EXPERIMENTS, common, data, figure1, figure2, figure3, figure4
+from experiments.reporting.ledger import read_ledger
+from experiments.simulated.models import TwoLayerNetwork, network_score, seed_keys
+from experiments.xu2021 import (
+    EXPERIMENTS,
+    common,
+    data,
+    figure1,
+    figure2,
+    figure2_claims,
+    figure3,
+    figure4_claims,
+    joint_training,
+)
 from weighting.implicit_bias.separable_part import separable_part
 from weighting.schemes.joint_weighting import LogisticModel
 
 SUMMARIES = {1: 7, 2: 44, 3: 15, 4: 32}  # statements at the smoke preset
 
 
-def shares(statements):
-    return [statement.share for statement in statements]
+def shares(found):
+    return [answer.count / len(answer.holds) for answer in found]
 
 
 def test_unbalanced_moons_and_their_test_set_make_up_the_moons():
@@ -40,28 +52,30 @@ def test_unbalanced_moons_and_their_test_set_make_up_the_moons():
         data.density_ratio(np.array([1.0, -1.0])), [0.2 / 0.8, 0.8 / 0.2], rtol=1e-15
     )
     # which are the weights of the arm that follows it, up to a common factor
-    orange, blue = figure2.CLASS_ARMS[figure2.RATIO_ARM]
+    orange, blue = figure2_claims.CLASS_ARMS[figure2_claims.RATIO_ARM]
     assert orange / blue == 4 / 0.25
 
 
 def test_a_seed_does_not_depend_on_how_many_there_are():
-    for draw in (data.separable, data.overlapping, data.moons, data.partly_separable):
+    for draw in (data.separable_points, data.overlapping_points, data.moons, data.partly_separable):
         few, many = draw(1, 30), draw(3, 30)
         np.testing.assert_array_equal(few.inputs[0], many.inputs[0])
         np.testing.assert_array_equal(few.signs[0], many.signs[0])
         assert not np.array_equal(many.inputs[0], many.inputs[1])
-    few, many = (jax.random.key_data(common.keys(n)) for n in (1, 3))
+    few, many = (jax.random.key_data(seed_keys(n)) for n in (1, 3))
     np.testing.assert_array_equal(few[0], many[0])
 
 
 def test_separable_points_keep_the_margin_and_overlapping_ones_do_not():
-    inputs, signs = data.separable(4, 200)
+    inputs, signs = data.separable_points(4, 200)
     along = signs * inputs.sum(axis=-1) / np.sqrt(2)
     assert along.min() >= 0.5 - 1e-6  # float32 points
-    assert not separable_part(*(part[0] for part in data.overlapping(1, 200))).is_separable.any()
+    assert not separable_part(
+        *(part[0] for part in data.overlapping_points(1, 200))
+    ).is_separable.any()
 
 
-@pytest.mark.parametrize("kind", figure3.SETS.values())
+@pytest.mark.parametrize("kind", figure3.PARTLY_SEPARABLE.values())
 def test_half_of_the_partly_separable_points_are_separable(kind):
     inputs, signs = data.partly_separable(3, 60, **kind)
     for x, y in zip(inputs, signs, strict=True):
@@ -82,7 +96,7 @@ def test_logged_steps_and_average_margins():
     # margins 3 and -8, norm 5
     np.testing.assert_allclose(linear["raw_average_margin"], [[[-2.5]]])
     np.testing.assert_allclose(linear["average_margin"], [[[-0.5]]])
-    network = Network(jnp.array([[[[[1.0], [2.0]]]]]), jnp.array([[[[2.0]]]]))
+    network = TwoLayerNetwork(jnp.array([[[[[1.0], [2.0]]]]]), jnp.array([[[[2.0]]]]))
     found = common.average_margins("network", network, inputs, signs)
     # margins 2 and -8, squared norm 1 + 4 + 4
     np.testing.assert_allclose(found["raw_average_margin"], [[[-3.0]]])
@@ -102,14 +116,20 @@ def test_linear_weights_by_hand(float64):
 
 def test_errors_by_hand():
     wrong = {
-        (name, model): np.array([0, 3])
-        for name, models in figure1.MODELS.items()
-        for model in models
+        name: {model: np.array([0, 3]) for model in models}
+        for name, models in figure1.MODELS_OF_SETS.items()
     }
-    assert shares(figure1.statements(wrong)) == [0.5] * 7
-    wrong["separable", "linear"] = np.array([0, 0])
-    wrong["moons", "linear"] = np.array([1, 2])
-    assert shares(figure1.statements(wrong)) == [1, 0.5, 1, 0.5, 0.5, 0.5, 0.5]
+    claims = figure1.equal_weights_claims()
+    assert shares(answers(claims, wrong)) == [0.5] * 7
+    wrong["separable"]["linear"] = np.array([0, 0])
+    wrong["moons"]["linear"] = np.array([1, 2])
+    assert shares(answers(claims, wrong)) == [1, 0.5, 1, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_scores_of_the_network_on_the_plane():
+    network = TwoLayerNetwork(jnp.array([[1.0], [0.0], [-2.0]]), jnp.array([3.0]))
+    points = np.array([[4.0, 7.0], [1.0, 0.0]])
+    np.testing.assert_array_equal(network_score(network)(points), [6.0, 0.0])
 
 
 def test_statements_on_the_linear_model_by_hand():
@@ -119,7 +139,13 @@ def test_statements_on_the_linear_model_by_hand():
     averages = -angles
     reached = np.array([[0.95, 0.8, 0.9, 0.9], [0.95, 0.95, 0.9, 0.2]])
     reached = np.repeat(reached[:, :, None], 3, axis=2)
-    found = figure2.linear_statements(steps, angles, averages, angles, reached)
+    curves = {
+        "angle": angles,
+        "average_margin": averages,
+        "raw_average_margin": angles,
+        "margin_share": reached,
+    }
+    found = answers(figure2_claims.linear_claims(steps), curves)
     compared = [0.5, 0, 0, 1, 0, 0]  # inverse margin, matched, control; after 10 and 100 steps
     turned = [0, 0, 0, 0, 1, 1]
     assert shares(found) == [*compared, *compared, *turned, 1, 0.5, 1, 0.5]
@@ -128,7 +154,9 @@ def test_statements_on_the_linear_model_by_hand():
 def test_separation_lasts():
     steps = np.array([0, 1, 10, 100])
     margins = np.array([[1, 1, 1, 1], [-1, 1, -1, 1], [-1, -1, 0, 2], [1, 1, 1, -1.0]])
-    np.testing.assert_array_equal(figure2.separated_from(steps, margins), [0, 100, 100, np.inf])
+    np.testing.assert_array_equal(
+        figure2_claims.separated_from(steps, margins), [0, 100, 100, np.inf]
+    )
 
 
 def test_statements_on_the_network_count_separating_seeds():
@@ -139,14 +167,16 @@ def test_statements_on_the_network_count_separating_seeds():
     margins = np.full((3, 2, 4), 1.0)
     margins[0, 1, :2] = -1  # separates after 100 steps, the other arm at once
     margins[2, 0, -1] = -1
-    found = figure2.margin_statements(steps, averages, margins)
-    assert [len(statement.holds) for statement in found] == [2] * 4
+    curves = {"step": steps, "average_margin": averages, "margin": margins}
+    found = answers(figure2_claims.margin_claims(steps), curves)
+    assert [len(answer.holds) for answer in found] == [2] * 4
     # a tenth after 100, 1000 steps; half the steps; less at the end
     assert shares(found) == [0.5, 0, 1, 0.5]
 
-    errors = np.full((3, 2, 4), 0.3)
-    errors[0, 1] = [0.3, 0.1, 0.1, 0.29]
-    found = figure2.error_statements(steps, errors, margins, ["1 : 1", figure2.RATIO_ARM])
+    errors = np.full((3, 5, 4), 0.3)
+    errors[0, 2] = [0.3, 0.1, 0.1, 0.29]  # with the density ratio, 16 : 1
+    curves = {"error": errors, "margin": margins}
+    found = answers(figure2_claims.error_claims(steps), curves)
     assert np.allclose(shares(found)[:6], [1, 1 / 3] * 3)
     # spread 0.2, 0.2, 0.01 of the first seed, zero of the others
     assert np.allclose(shares(found)[6:], [1 / 3, 1 / 3, 1])
@@ -162,9 +192,10 @@ def test_statements_on_partly_separable_sets_by_hand():
     rest[0, 0, 1] = [1, 0]
     rest[1, 0, 2] = [1, 0]
     angles = np.tile(np.linspace(0.01, 0.12, 5)[None, :, None], (2, 1, 3))
-    found = figure3.statements("space", steps, finite, limits, rest, angles)
-    assert shares(found) == [0.5, 0.5, 0.5, 1, 1, 1, 1, 0, 0.5]
-    assert len(figure3.statements("plane", steps, finite, limits, rest, angles)) == 3
+    found = {"finite": finite, "limit": limits, "rest": rest, "angle": angles}
+    asked = answers(figure3.limit_claims("space", steps), found)
+    assert shares(asked) == [0.5, 0.5, 0.5, 1, 1, 1, 1, 0, 0.5]
+    assert len(answers(figure3.limit_claims("plane", steps), found)) == 3
     np.testing.assert_allclose(
         figure3.largest_angle(rest), np.pi / 4 * np.array([[0, 1, 0], [0, 0, 1]]), atol=1e-15
     )
@@ -172,9 +203,9 @@ def test_statements_on_partly_separable_sets_by_hand():
 
 def test_joint_training_is_simultaneous_descent(float64):
     """Eq. 4 with (theta, psi, b) moved by one gradient, in NumPy and from the same start."""
-    inputs, signs = data.overlapping(1, 12)
-    run = figure4.train_jointly(
-        "linear", common.keys(1), jnp.asarray(inputs), jnp.asarray(signs), num_steps=10
+    inputs, signs = data.overlapping_points(1, 12)
+    run = joint_training.train_jointly(
+        "linear", seed_keys(1), jnp.asarray(inputs), jnp.asarray(signs), num_steps=10
     )
     theta, psi = run.params
     np.testing.assert_array_equal(psi.kernel[0, 0, 0], 0)
@@ -202,12 +233,12 @@ def test_g_and_its_correlation():
     rng = np.random.default_rng(0)
     g, margins = rng.normal(size=(2, 3, 50))
     g[1] = 0.3
-    found = figure4.correlations(g, margins)
+    found = joint_training.correlations(g, margins)
     expected = [np.corrcoef(g[i], margins[i])[0, 1] for i in (0, 2)]
     np.testing.assert_allclose(found[[0, 2]], expected, rtol=1e-12)
     assert np.isnan(found[1])
     psi = LogisticModel(jnp.array([1.0, 2.0]), jnp.array(-3.0))
-    np.testing.assert_allclose(figure4.log_g(psi, jnp.array([[1.0, 1.0]])), [np.log(1.5)])
+    np.testing.assert_allclose(joint_training.log_g(psi, jnp.array([[1.0, 1.0]])), [np.log(1.5)])
 
 
 def test_statements_on_the_joint_model_by_hand():
@@ -220,10 +251,12 @@ def test_statements_on_the_joint_model_by_hand():
     reached[1, 0, -1] = -0.5
     angles = np.tile([2, 1.0, 0.5, 0.2, 0.1], (2, 3, 1))
     angles[0, 0, 2] = 0.44
-    found = figure4.statements("linear", steps, spreads, correlation, reached, angles)
+    curves = {"deviation": spreads, "correlation": correlation, "share": reached}
+    claims = figure4_claims.joint_claims("linear", steps)
+    found = answers(claims, curves | {"angle": angles})
     own = [0.5, 0.5, 0.5, 0.5, 0.5, 1]
     assert shares(found) == [0.5, 1, 1, *own, 0.5, *own, 0]
-    found = figure4.statements("network", steps, spreads, correlation, reached)
+    found = answers(figure4_claims.joint_claims("network", steps), curves)
     assert shares(found) == [1, 1, 1, *own, *own]
     assert len(found[0].holds) == 1  # the seed that separates
 
@@ -232,6 +265,7 @@ def test_statements_on_the_joint_model_by_hand():
 def test_figures_run_and_resume(number, tmp_path):
     experiment = EXPERIMENTS[number - 1]
     assert experiment.name == f"xu2021.figure{number}"
+    assert experiment.items == {f"Figure {number}": experiment.summary[len("Fig. 1: ") :]}
     table = run(experiment, Options("smoke", tmp_path / "out"))
     folder = tmp_path / "out"
     assert "verdict" in table
@@ -241,6 +275,8 @@ def test_figures_run_and_resume(number, tmp_path):
         assert str(path) in table
     summary = json.loads((folder / "summary.json").read_text())
     assert len(summary["statements"]) == SUMMARIES[number]
+    entries = read_ledger(folder / "ledger.json")["entries"]
+    assert {entry.item for entry in entries} == {f"Figure {number}"}
     with open(folder / f"figure{number}.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {int(row["seed"]) for row in rows} == {0, 1}

@@ -11,19 +11,22 @@ import pytest
 from experiments.catalogue import EXPERIMENTS, NAMES
 from experiments.data import TaskConfig, load, make_task
 from experiments.networks.models import make_model
+from experiments.reporting.claims import answers
 from experiments.reporting.experiment import Options, present, run
 from experiments.reporting.ledger import read_ledger
 from experiments.zhou2022 import (
     class_order,
     difficulty,
+    difficulty_claims,
     difficulty_report,
     figure3,
     figure5,
-    figure5_report,
+    figure5_claims,
     margin_curves,
     networks,
     raised_weights,
 )
+from experiments.zhou2022.arms import EQUAL, multiplied
 
 SMALL = TaskConfig("digits", num_clean=0, num_validation=0, num_train=100)
 TRAINING = networks.Training("mlp:8", 2, 20, 0.1)
@@ -99,7 +102,8 @@ def test_renamed_classes_have_equal_sizes(source):
     config = replace(SMALL, num_train=600)
     sizes = []
     for seed in range(3):
-        labels = difficulty.task_of("imbalance", config, seed, source).train.labels
+        changes = difficulty.CHANGES_OF_SETS["imbalance"]
+        labels = class_order.spoiled_task(config, changes, seed, source).train.labels
         sizes.append(np.bincount(labels).tolist())
     assert sizes[0] == sizes[1] == sizes[2]
     assert sizes[0] == sorted(sizes[0], reverse=True)
@@ -144,16 +148,21 @@ def test_statistics_by_hand():
     assert np.isnan(difficulty_report.pearson(np.ones(3), np.arange(3.0)))
 
 
-def test_statements_about_difficulty():
+def test_claims_about_difficulty():
     own = {"mean error, noisy": np.array([2.0, 1.0]), "mean error, clean": np.array([1.0, 1.0])}
-    names = [f"{k}, {m}, {g}" for k in ("Pearson", "Spearman") for m in ("margin", "uncertainty")
-             for g in ("all", "clean", "noisy")]  # fmt: skip
+    names = [
+        f"{kind}, {measure}, {part}"
+        for kind in ("Pearson", "Spearman")
+        for measure in ("margin", "uncertainty")
+        for part in ("all", "clean", "noisy")
+    ]
     own |= {name: np.array([-0.5, 0.5]) for name in names} | {"pairs agreeing": np.array([1, 0.7])}
-    found = {s.text: s for s in difficulty_report.statements_of({"noise": own})}
+    asked = answers(difficulty_claims.difficulty_claims(), {"noise": own})
+    found = {answer.claim.text: answer for answer in asked}
     assert len(found) == 10
     mean = found["10 % noise: the noisy examples' mean error is larger than the clean ones'"]
     assert mean.holds.tolist() == [True, False]
-    assert mean.expected == "zhou2022, Fig. 1a"
+    assert (mean.claim.item, mean.claim.place) == ("Figure 1", "Fig. 1a")
     start = "10 % wrong labels: rank correlation of uncertainty and error is"
     assert found[f"{start} positive among the clean examples"].holds.tolist() == [False, True]
     assert found[f"{start} negative among the noisy examples"].holds.tolist() == [True, False]
@@ -179,39 +188,54 @@ def test_held_out_logits_come_from_networks_that_lack_the_image(source):
 
 
 def test_weights_of_the_arms(source):
-    for name, setting in raised_weights.SETTINGS.items():
-        task = figure5.task_of(name, replace(SMALL, num_train=400), 0, source)
+    def task_of(setting, config):
+        return class_order.spoiled_task(config, setting.spoiled, 0, source)
+
+    for setting in raised_weights.IMAGE_SETTINGS.values():
+        task = task_of(setting, replace(SMALL, num_train=400))
         count = len(task.train.labels)
         margins = np.random.default_rng(0).permutation(count).astype(np.float32) + 1
-        arms = raised_weights.arms_of(setting)
-        weights = raised_weights.weights_of(name, task, margins)
-        assert weights.shape == (len(arms), count) == (5, count)
+        weights = raised_weights.weights_of(setting, task, margins)
+        assert weights.shape == (len(setting.arms), count) == (5, count)
         np.testing.assert_allclose(weights.mean(axis=1), 1, rtol=1e-5)
-        table = dict(zip(arms, weights, strict=True))
-        np.testing.assert_array_equal(table["equal"], 1)
+        table = dict(zip(setting.arms, weights, strict=True))
+        np.testing.assert_array_equal(table[EQUAL], 1)
         marked = {
             "noisy": task.train.is_corrupted,
             "small margins": margins <= round(0.1 * count),
             "tail": task.train.labels >= 5,
         }[setting.group]
-        for factor in setting.factors:
-            own = table[raised_weights.arm(setting.group, factor)]
-            assert len(set(own[marked])) == len(set(own[~marked])) == 1
-            np.testing.assert_allclose(own[marked][0], factor * own[~marked][0], rtol=1e-5)
-    assert own.min() == 0
-    counts = np.bincount(figure5.task_of("imbalance", SMALL, 0, source).train.labels)
+        for arm, own in table.items():
+            if arm.group and arm.factor is not None:
+                assert len(set(own[marked])) == len(set(own[~marked])) == 1
+                np.testing.assert_allclose(own[marked][0], arm.factor * own[~marked][0], rtol=1e-5)
+    assert weights[-1].min() == 0
+    counts = np.bincount(task_of(raised_weights.IMAGE_SETTINGS["imbalance"], SMALL).train.labels)
     assert counts[0] == 10 * counts[9]
+    names = {
+        name: [arm.name for arm in setting.arms]
+        for name, setting in raised_weights.IMAGE_SETTINGS.items()
+    }
+    noisy = ["equal", "noisy x 2", "noisy x 5", "noisy x 0.1", "noisy left out"]
+    small = ["equal", "small margins x 2", "small margins x 5", "small margins x 0.2"]
+    tail = ["equal", "tail x 2", "tail x 5", "tail x 0.2"]
+    assert names == {
+        "noise": noisy,
+        "margins": [*small, "inverse margins"],
+        "imbalance": [*tail, "inverse frequencies"],
+        "heavy_noise": noisy,
+    }
 
 
 def test_orders_of_homogeneity(source):
     inputs = jnp.asarray(source.train.inputs[:30])
     for name, order in (("mlp:8", 2), ("mlp:8,8", 3), ("small_cnn", 2), ("mlp_bn:8", None)):
-        assert margin_curves.order_of(make_model(name, 10), inputs) == order
+        assert margin_curves.order_of_homogeneity(make_model(name, 10), inputs) == order
 
 
 def test_records_by_hand(source):
     task = make_task(SMALL, 0, source)
-    data = margin_curves.data_of(task, 50)
+    data = margin_curves.image_arrays(task, 50)
     assert len(data.test_labels) == 50
     model = make_model("mlp:8", 10)
     network = model.init(jax.random.key(0), data.inputs[:1])
@@ -220,8 +244,8 @@ def test_records_by_hand(source):
     others = np.where(np.arange(10) == labels[:, None], -np.inf, logits).max(axis=1)
     margins = logits[np.arange(100), labels] - others
     squares = sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(network[0]))
-    own = margin_curves.record(model, 2, 10, data, network)
-    assert set(own) == set(margin_curves.MEASURES)
+    own = margin_curves.recorded(model, 2, 10, data, network)
+    assert set(own) == set(margin_curves.RECORDED)
     np.testing.assert_allclose(own["scale"], squares, rtol=1e-5)
     np.testing.assert_allclose(own["smallest"], margins.min() / squares, rtol=1e-4)
     np.testing.assert_allclose(own["quantile"], np.quantile(margins, 0.01) / squares, rtol=1e-4)
@@ -235,32 +259,58 @@ def test_records_by_hand(source):
     features = np.asarray(model.apply(*network, data.inputs, train=False)[0].features)
     kernel = network[0]["head"]["kernel"]
     by_head = np.linalg.norm(kernel) * np.linalg.norm(features, axis=1).mean()
-    headed = margin_curves.record(model, None, 10, data, network)
+    headed = margin_curves.recorded(model, None, 10, data, network)
     np.testing.assert_allclose(headed["scale"], by_head, rtol=1e-5)
 
 
-def test_statements_of_figure_5():
-    setting = raised_weights.SETTINGS["imbalance"]
-    arms = ["equal", "tail x 2", "tail x 0.2"]  # a run that lacks the others
+def test_claims_of_figure_5():
+    setting = raised_weights.IMAGE_SETTINGS["imbalance"]
+    arms = [EQUAL, multiplied("tail", 2.0), multiplied("tail", 0.2)]  # a run that lacks the others
     curve = np.array([[[0.0, 1.0], [2.0, 0.5], [0.0, 0.0]]])  # [S, A, E]
     found = {m: curve for m in ("smallest", "quantile", "average", "test_error")}
-    found |= {"class_error": np.stack([curve, 1 - curve], axis=-1), "arms": np.array(arms)}
-    statements = {s.text: s for s in figure5_report.setting_statements(setting, found)}
+    found |= {"class_error": np.stack([curve, 1 - curve], axis=-1)}
+    found |= {"arms": np.array(["equal", "tail x 2", "tail x 0.2"])}
+    asked = answers(figure5_claims.raised_claims(setting, arms), found)
+    statements = {answer.claim.text: answer for answer in asked}
     start = "classes 10 : 1: tail x 2"
     larger = statements[f"{start}: larger normalized margin than with equal weights, at the end"]
     assert larger.holds.tolist() == [False]  # 0.5 < 1
     over = f"{start}: larger normalized margin than with equal weights, over the epochs"
     assert statements[over].holds.tolist() == [True]  # 1.25 > 0.5
-    assert statements[over].expected == "zhou2022, Fig. 5c"
+    assert statements[over].claim.place == "Fig. 5c"
     tail = statements[f"{start}: lower test error of the tail categories"]
     assert tail.holds.tolist() == [False]  # 1 - 0.5 > 1 - 1
     assert len(statements) == 7
 
-    heavy = raised_weights.SETTINGS["heavy_noise"]
+    heavy = raised_weights.IMAGE_SETTINGS["heavy_noise"]
+    arms = [EQUAL, multiplied("noisy", 5.0), multiplied("noisy", 0.1)]
     error = np.array([[[0.3], [0.4], [0.2]], [[0.3], [0.2], [0.25]]])
     found = {"test_error": error, "arms": np.array(["equal", "noisy x 5", "noisy x 0.1"])}
-    holds = [s.holds.tolist() for s in figure5_report.setting_statements(heavy, found)]
-    assert holds == [[True, False], [True, True], [True, False]]
+    asked = answers(figure5_claims.raised_claims(heavy, arms), found)
+    assert [answer.holds.tolist() for answer in asked] == [
+        [True, False],
+        [True, True],
+        [True, False],
+    ]
+
+
+def test_causes_of_figure_5():
+    def causes(name, start, doubt=""):
+        setting = raised_weights.IMAGE_SETTINGS[name]
+        claims = figure5_claims.raised_claims(setting, setting.arms, doubt)
+        return {c.cause for c in claims if c.text.startswith(f"{setting.title}: {start}: larger n")}
+
+    assert causes("noise", "noisy x 2") == {
+        "equal and doubled weights are hardly apart once all are separated"
+    }
+    too_large = "too large a weight, of which the paper warns (it prints none); see twice"
+    assert causes("noise", "noisy x 5") == causes("margins", "small margins x 5") == {too_large}
+    assert causes("noise", "noisy x 5", "perhaps: ") == {f"perhaps: {too_large}"}
+    assert causes("margins", "small margins x 2", "perhaps: ") == {""}
+    assert causes("margins", "inverse margins") == {""}
+    assert causes("imbalance", "tail x 5") == causes("imbalance", "inverse frequencies")
+    (tail,) = causes("imbalance", "tail x 5")
+    assert tail.startswith("raising and lowering the tail both lower it")
 
 
 # --- runs -------------------------------------------------------------------------------------

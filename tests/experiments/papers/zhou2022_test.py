@@ -7,9 +7,12 @@ import pytest
 import scipy.stats
 from sklearn.svm import SVC
 
+from experiments.reporting.claims import answers, source
 from experiments.reporting.experiment import Options, run
-from experiments.zhou2022 import curves, figure3, figure4, figure5d, figure6, pull
-from experiments.zhou2022.data import simulate
+from experiments.zhou2022 import curves, figure3, figure4, figure4_claims, figure5d, figure6, pull
+from experiments.zhou2022.arms import EQUAL, arm_rows, multiplied, names_of
+from experiments.zhou2022.data import simulate, small_class_weights
+from experiments.zhou2022.figure4_settings import HEAVY_NOISE, PANELS, group_weights
 
 STEP = np.array([0, 1, 10, 100])
 
@@ -48,6 +51,20 @@ def test_comparisons_of_curves():
     np.testing.assert_array_equal(curves.separated(margin), [False, True])
 
 
+def test_names_and_rows_of_arms():
+    arms = (EQUAL, multiplied("noisy", 0.1), multiplied("noisy", 10.0))
+    assert names_of(arms).tolist() == ["equal", "noisy x 0.1", "noisy x 10"]
+    assert [arm.raises for arm in arms] == [False, False, True]
+    assert [arm.lowers for arm in arms] == [False, True, False]
+    found = {"step": np.array([1, 5]), "error": np.array([[[0.5, 1 / 3], [0.25, 0.125]]])}
+    assert arm_rows(["a", "b"], found, ["margin", "error"], digits=3) == [
+        ["a", 0, 1, "nan", "0.5"],
+        ["a", 0, 5, "nan", "0.333"],
+        ["b", 0, 1, "nan", "0.25"],
+        ["b", 0, 5, "nan", "0.125"],
+    ]
+
+
 def _found(equal, raised, margins):
     """Two arms of two seeds, every measure the same curve."""
     curve = np.array([[equal, raised], [equal, raised]])  # [S, A, T]
@@ -57,63 +74,96 @@ def _found(equal, raised, margins):
     return measures | {"step": STEP, "arms": arms, "normalized_margin": margin}
 
 
-def test_statements_of_figure_4_are_about_separated_seeds():
-    setting = figure4.SETTINGS["linear_imbalanced"]
-    found = _found([0, 1, 2, 3], [0, 1, 3, 2.5], [[0.1, 0.2], [0.1, -0.2]])
-    statements = {s.text: s for s in figure4.setting_statements(setting, found)}
-    ahead = statements[
-        f"{setting.title}: tail x 2 ahead of equal in cosine to the reference, over time"
+def asked(claims, found):
+    return {answer.claim.text: answer.holds.tolist() for answer in answers(claims, found)}
+
+
+def test_claims_of_figure_4_are_about_separated_seeds():
+    setting = PANELS["linear_imbalanced"]
+    assert [arm.name for arm in setting.arms] == [
+        "equal",
+        "tail x 2",
+        "tail x 5",
+        "tail x 10",
+        "dual-matched",
     ]
-    assert ahead.holds.tolist() == [True]  # 2.75 > 2.5; the second seed is not separated
-    falls = statements[f"{setting.title}: cosine to the reference never falls, in any arm"]
-    assert falls.holds.tolist() == [False]
+    setting = setting._replace(arms=setting.arms[:2])
+    found = _found([0, 1, 2, 3], [0, 1, 3, 2.5], [[0.1, 0.2], [0.1, -0.2]])
+    held = asked(figure4_claims.max_margin_claims(setting), found)
+    ahead = f"{setting.title}: tail x 2 ahead of equal in cosine to the reference, over time"
+    assert held[ahead] == [True]  # 2.75 > 2.5; the second seed is not separated
+    assert held[f"{setting.title}: cosine to the reference never falls, in any arm"] == [False]
+    assert len(held) == 2 * 3 + 3  # of three measures; nothing is known of the others, or of pulls
 
 
-def test_statements_about_heavy_noise():
-    setting = figure4.HEAVY["linear_heavy_noise"]
+def test_what_the_paper_does_not_say_of_figure_4_is_no_claim_of_it():
+    claims = figure4_claims.max_margin_claims(PANELS["linear_clean"])
+    sources = {claim.text: source(claim, "zhou2022") for claim in claims}
+    pulls = "leads in cosine (1,000 steps) just where it pulls more"
+    ahead = "ahead of equal in normalized margin, at the end"
+    assert sources[f"linear, clean: inverse margin {pulls}"] == "ablation"
+    assert sources[f"linear, clean: inverse margin {ahead}"] == "zhou2022, Fig. 4a-b"
+    assert sources[f"linear, clean: dual-matched {pulls}"] == "ablation"
+    assert sources[f"linear, clean: dual-matched {ahead}"] == "added here"
+
+
+def test_causes_of_figure_4():
+    starts = {
+        "linear_clean": "not which examples are raised decides",
+        "network_noisy": "perhaps: wrong labels pull the direction away",
+        "linear_imbalanced": "not which examples are raised decides",
+    }
+    for name, start in starts.items():
+        for claim in figure4_claims.max_margin_claims(PANELS[name]):
+            falls = claim.text.endswith("never falls, in any arm")
+            if not claim.is_control:
+                assert claim.cause.startswith("the cosine overshoots" if falls else start)
+
+
+def test_claims_about_heavy_noise():
+    setting = HEAVY_NOISE["linear_heavy_noise"]
+    arms = (multiplied("noisy", 0.1), EQUAL, multiplied("noisy", 5.0))
     error = np.array([[[0.2], [0.3], [0.4]], [[0.3], [0.3], [0.2]]])  # [S, A, T]
-    found = {"arms": np.array(["noisy x 0.1", "equal", "noisy x 5"]), "test_error": error}
+    found = {"arms": names_of(arms), "test_error": error}
     error[0, 1] = 0.2  # a tie for the lowest, on the first seed
-    lowest, down, up = figure4.heavy_statements(setting, found)
+    claims = figure4_claims.heavy_noise_claims(setting._replace(arms=arms))
+    lowest, down, up = answers(claims, found)
     assert lowest.holds.tolist() == [True, False]
-    assert "lower with noisy x 0.1" in down.text
+    assert "lower with noisy x 0.1" in down.claim.text
     assert down.holds.tolist() == [False, False]  # a tie is not lower
-    assert "higher with noisy x 5" in up.text
+    assert "higher with noisy x 5" in up.claim.text
     assert up.holds.tolist() == [True, False]
 
 
 def test_weights_of_the_small_class():
     signs = np.array([[-1.0, 1.0, 1.0, 1.0]])
-    weights = figure5d.small_class_weights(signs, (1.0, 5.0))
+    weights = small_class_weights(signs, (1.0, 5.0))
     np.testing.assert_allclose(weights, [[[1, 1, 1, 1], [2.5, 0.5, 0.5, 0.5]]], rtol=1e-15)
-    arms = figure4.raised(signs < 0, (1.0, 10.0), "tail")
-    assert list(arms) == ["equal", "tail x 10"]
-    np.testing.assert_array_equal(arms["tail x 10"], [[10, 1, 1, 1]])
+    sets = simulate("linear", 1, (1, 3), noise_rate=0.5)
+    tail = group_weights(multiplied("tail", 10.0), sets)
+    np.testing.assert_array_equal(tail, np.where(sets.signs < 0, 10, 1))
+    noisy = group_weights(multiplied("noisy", 0.0), sets)
+    np.testing.assert_array_equal(noisy, np.where(sets.is_corrupted, 0, 1))
+    np.testing.assert_array_equal(group_weights(EQUAL, sets), np.ones((1, 4)))
 
 
-def test_statements_of_figure_5d():
+def test_claims_of_figure_5d():
     ends = np.array([[0.5, 0.4, 0.3, 0.2, 0.1], [0.5, 0.4, 0.6, 0.2, 0.1]])  # [S, A]
     error = np.repeat(ends[:, :, None], len(STEP), axis=2)
     found = {"test_error": error, "small_error": error, "large_error": 1 - error, "step": STEP}
-    statements = {s.text: s.holds.tolist() for s in figure5d.statements_of("here", found)}
-    assert statements["moons here: small class x 5 lowers the test error at the end"] == [
-        True,
-        False,
-    ]
-    no_worse = "moons here: no weight worse than the next lower, at the end"
-    assert statements[no_worse] == [True, False]
+    held = asked(figure5d.small_class_claims("here"), found)
+    assert held["moons here: small class x 5 lowers the test error at the end"] == [True, False]
+    assert held["moons here: no weight worse than the next lower, at the end"] == [True, False]
 
 
-def test_statements_and_score_of_figure_6():
+def test_claims_of_figure_6():
     shape = (1, 2, len(figure6.EPOCHS))
     error = np.full(shape, 0.5)
     error[:, 1, 1:] = 0.4  # higher weights help from the second epoch shown on
     names = ("test_error", "small_error", "large_error", "region")
-    statements = figure6.statements_of({name: error for name in names})
-    held = [bool(s.holds[0]) for s in statements]
+    found = answers(figure6.region_claims(), {name: error for name in names})
+    held = [bool(answer.holds[0]) for answer in found]
     assert held == [False, *[True] * 6, False, True, False]
-    score = figure6.network_score(np.array([[1.0], [0.0], [-2.0]]), np.array([3.0]))
-    np.testing.assert_array_equal(score(np.array([[4.0, 7.0], [1.0, 0.0]])), [6.0, 0.0])
 
 
 def test_z_scores():
@@ -138,6 +188,17 @@ def test_gaussian_margins_pass_as_often_as_the_level_says():
     by_hand = {"skewness": np.array([3.0, 0, 0, 0]), "kurtosis": np.array([3.0, -2, 0, 0])}
     counted = figure3.shares_outside(by_hand)
     assert counted == {"skewness": 0.25, "kurtosis": 0.5, "either": 0.5}
+
+
+def test_claims_of_figure_3():
+    shares = {"some": np.array([0.0, 0.3]), "Gaussian draws": np.array([0.1, 0.1])}
+    assert asked(figure3.gaussian_claims(["some"]), shares) == {
+        "some: both Z-scores of every image within 1.96": [True, False],
+        "some: at most twice the Gaussian draws' share outside": [True, False],
+        "Gaussian draws: both Z-scores of every image within 1.96": [False, False],
+    }
+    claims = figure3.gaussian_claims(["some"])
+    assert [claim.is_control for claim in claims] == [False, True, True]
 
 
 def test_weights_that_pull_more_turn_the_direction_faster():
