@@ -18,7 +18,8 @@ from experiments.reporting import plotting
 from experiments.reporting.experiment import Options, present, read_record, run
 from experiments.reporting.results_page import keep, write_page
 from experiments.tools.compilation_cache import use_compilation_cache
-from experiments.tools.grammar import Parameter, lookup
+from experiments.tools.grammar import Parameter
+from experiments.tools.names import lookup
 from experiments.tools.tables import align
 from experiments.training.config import SAMPLERS, RunConfig
 from experiments.training.driver import load_source, train

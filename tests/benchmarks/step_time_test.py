@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiments.training.timing import Candidate, Table
 
 import weighting
 from benchmarks import step_time
 from experiments.networks.models import lenet5, make_model
+from experiments.training.timing import Candidate, Table
 from weighting import losses
 
 LENET = lenet5(10)

@@ -2,11 +2,9 @@
 
 import functools
 import json
-import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from experiments.__main__ import main
 from experiments.catalogue import EXPERIMENTS, NAMES
@@ -19,12 +17,7 @@ from experiments.reporting.statements import Statement, statements_as_json
 ITEMS = {"Figure 1": "one", "Figure 2": "two"}
 
 
-def test_intervals_are_those_of_scipy():
-    values = [1.0, 2.5, 2.0, 4.0]
-    mean, half_width = ledger.mean_interval(values)
-    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert (mean - half_width, mean + half_width) == pytest.approx((low, high))
-    assert math.isnan(ledger.mean_interval([1.0])[1])
+def test_intervals_as_text():
     assert ledger.show([1.0]) == "1.00"
     assert ledger.show([1.0, 1.0]) == "1.00 ± 0.00"
     assert str(Printed(59.54, 2.16)) == "59.54 ± 2.16"
