@@ -16,7 +16,8 @@ from experiments.reporting.experiment import Options, present, read_record, run
 from experiments.reporting.page import write_page
 from experiments.reporting.paper_pages import keep, write_pages
 from experiments.tools.compilation_cache import use_compilation_cache
-from experiments.tools.grammar import Parameter, lookup
+from experiments.tools.grammar import Parameter
+from experiments.tools.names import lookup
 from experiments.tools.tables import align
 from experiments.training.config import SAMPLERS
 from experiments.training.driver import train

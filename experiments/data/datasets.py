@@ -1,6 +1,5 @@
 """Datasets by name."""
 
-import difflib
 import re
 
 import numpy as np
@@ -9,6 +8,7 @@ from sklearn.datasets import load_digits
 from experiments.data import toy
 from experiments.data.image_sets import load_tfds
 from experiments.data.types import Dataset, Source
+from experiments.tools.names import unknown_name
 
 __all__ = ["Dataset", "Source", "load"]
 
@@ -42,13 +42,9 @@ def load(name: str, *, data_dir: str | None = None) -> Source:
         return load_tfds(f"{match[1]}/{match[2] or _ISIC_SIZE}", data_dir)
     if name.startswith("tfds:"):
         return load_tfds(name.removeprefix("tfds:"), data_dir)
-    known = ["digits", *_TOYS, *_IMAGE_SETS, *(f"{isic}[/SIZE]" for isic in _ISIC_SETS)]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-        f"unknown dataset {name!r}.{hint} Known: {', '.join(known)}, "
-        "and tfds:NAME for any other tfds image set"
-    )
+    isic_sets = [f"{isic}[/SIZE]" for isic in _ISIC_SETS]
+    known = ["digits", *_TOYS, *_IMAGE_SETS, *isic_sets, "tfds:NAME"]
+    raise unknown_name(name, known, "dataset")
 
 
 def _digits() -> Dataset:

@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
-from scipy.stats import t as student_t
 
 from experiments.explain.telescope import mean_weights
 from experiments.methods.schemes import SCHEMES
+from experiments.tools.statistics import mean_interval
 from experiments.training.config import RunConfig
 from experiments.training.result import Result
 
@@ -178,16 +178,8 @@ def over_seeds(
     wrong = result.labels != result.true_labels
     seeds = range(len(wrong))
     values = np.array([measure(suspicion(result, h, s, end), wrong[s]) for s in seeds])
-    return student_interval(values[np.isfinite(values)])
-
-
-def student_interval(values: np.ndarray) -> Interval:
-    """The mean of values [S] and its 95 % interval."""
-    count = values.size
-    if count < 2:
-        return Interval(float(values[0]) if count else float("nan"), float("nan"), count)
-    half_width = student_t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
-    return Interval(float(values.mean()), float(half_width), count)
+    finite = values[np.isfinite(values)]
+    return Interval(*mean_interval(finite), finite.size)
 
 
 SUSPECT_COLUMNS = ("rank", "index", "given_label", "true_label", "mean_weight")

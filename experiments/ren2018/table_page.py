@@ -15,9 +15,10 @@ from experiments.ren2018.noise import (
 )
 from experiments.reporting import plotting
 from experiments.reporting.claims import Claim, statements_of
-from experiments.reporting.ledger import mean_interval, show
+from experiments.reporting.ledger import show
 from experiments.reporting.statements import Statement, statements_as_json, statements_table
 from experiments.tools.files import write_csv, write_json
+from experiments.tools.statistics import mean_interval
 from experiments.tools.tables import align
 from experiments.training.result import Result
 

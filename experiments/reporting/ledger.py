@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.stats import t as student_t
 
 from experiments.reporting import claims
 from experiments.reporting.claims import Answer, Claim
 from experiments.tools.files import write_json
+from experiments.tools.statistics import mean_interval
 from experiments.training.config import RunConfig
 
 REPRODUCED, PARTLY, FAILED = "reproduced", "partly", "not reproduced"
@@ -56,15 +56,6 @@ class Printed(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:g} ± {self.half_width:g}" if self.half_width else f"{self.value:g}"
-
-
-def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval by Student's t; NaN for a single value."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float(values.mean()), math.nan
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(student_t.ppf(0.975, len(values) - 1) * error)
 
 
 def show(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from experiments.data import TaskConfig
 from experiments.reporting import plotting
@@ -21,6 +20,7 @@ from experiments.reporting.experiment import Arms, Experiment
 from experiments.reporting.method_rows import FINE_TUNING, last_evaluation, method_rows
 from experiments.reporting.page import Page, Picture
 from experiments.reporting.rows import Row, rows_as_json
+from experiments.tools.statistics import mean_interval
 from experiments.tools.tables import Table
 from experiments.training.config import RunConfig
 from experiments.training.result import load_result
@@ -246,11 +246,7 @@ def _cells(folder: Path, condition: str) -> dict[str, Cell]:
     baseline = rows[BASELINE]
     cells = {}
     for name, row in rows.items():
-        difference = np.subtract(row.values, baseline.values)
-        count = len(difference)
-        error = difference.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
-        half_width = float(student_t.ppf(0.975, count - 1) * error) if count > 1 else np.nan
-        cells[name] = Cell(row, float(difference.mean()), half_width)
+        cells[name] = Cell(row, *mean_interval(np.subtract(row.values, baseline.values)))
     return cells
 
 

@@ -1,10 +1,9 @@
 """How methods are named on the command line: `name[:value[:value]]`, chained by `+`."""
 
-import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
-T = TypeVar("T")
+from experiments.tools.names import lookup
 
 
 class Parameter(NamedTuple):
@@ -51,15 +50,6 @@ def parse(text: str, registry: Mapping[str, Entry], kind: str) -> Parsed:
         static.append(tuple(n if p.is_static else None for p, n in pairs))
         varying += [n for p, n in pairs if not p.is_static]
     return Parsed(tuple(names), tuple(static), tuple(varying))
-
-
-def lookup(name: str, known: Mapping[str, T], kind: str) -> T:
-    """`known[name]`, or an error that lists the known names and guesses the one that was meant."""
-    if name in known:
-        return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(known)}{hint}")
 
 
 def _number(text: str, spec: str) -> float:

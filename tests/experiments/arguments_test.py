@@ -44,7 +44,7 @@ def test_help(arguments, capsys):
         (["train", "--loss", "hinge"], "unknown loss 'hinge'"),
         (["train", "--loss", "logistic"], "is for two classes; this task has 10"),
         (["train", "--model", "resnet"], "unknown model"),
-        (["train", "--dataset", "digit"], "Did you mean 'digits'"),
+        (["train", "--dataset", "digit"], "did you mean 'digits'"),
         (["train", "--noise", "uniform:1.5"], "1.5"),
         (["train", "--imbalance", "long_tail:5000"], "with no example"),
         (["train", "--weighting", "lookahead", "--num-clean", "0"], "needs a clean set"),

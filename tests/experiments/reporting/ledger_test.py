@@ -2,13 +2,11 @@
 
 import functools
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from scipy import stats
 
 from experiments.__main__ import main
 from experiments.catalogue import EXPERIMENTS, NAMES
@@ -20,12 +18,7 @@ from experiments.reporting.page import Page, Picture, Table, write_page
 from experiments.reporting.paper_pages import PAPERS, keep, page_texts, seeds_of
 
 
-def test_intervals_are_those_of_scipy():
-    values = [1.0, 2.5, 2.0, 4.0]
-    mean, half_width = ledger.mean_interval(values)
-    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert (mean - half_width, mean + half_width) == pytest.approx((low, high))
-    assert math.isnan(ledger.mean_interval([1.0])[1])
+def test_intervals_as_text():
     assert ledger.show([1.0]) == "1.00"
     assert ledger.show([1.0, 1.0]) == "1.00 ± 0.00"
     assert str(Printed(59.54, 2.16)) == "59.54 ± 2.16"

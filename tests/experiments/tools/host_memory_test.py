@@ -6,7 +6,7 @@ from experiments.tools import host_memory
 PAGE_FAULTS = """
 import resource
 import numpy as np
-from experiments.host_memory import keep_large_blocks
+from experiments.tools.host_memory import keep_large_blocks
 print(keep_large_blocks() if {keep} else False)
 def touch():
     np.empty(8_000_000).fill(1)  # 64 MB, 15,625 pages of 4 kB, unless they are huge
