@@ -16,7 +16,7 @@ STATUSES = {
 }
 
 
-class Row(NamedTuple):
+class Measured(NamedTuple):
     """A measured number, with the bound it must not exceed (None: reported only)."""
 
     quantity: str
@@ -36,6 +36,9 @@ class Row(NamedTuple):
         if self.bound == 0:
             return math.inf if self.value <= 0 else -math.inf
         return (self.bound - self.value) / abs(self.bound)
+
+
+Row = Measured
 
 
 class Plot(NamedTuple):
@@ -59,15 +62,21 @@ class Check:
     id: str
     statement: str
     status: str
-    rows: tuple[Row, ...]
+    rows: tuple[Measured, ...]
     assumptions: str = ""
-    control: tuple[Row, ...] = ()
+    control: tuple[Measured, ...] = ()
     erratum: str = ""  # what is wrong as printed, and what holds instead, in two sentences
     plot: Plot | None = None
 
     def __post_init__(self):
         if self.status not in STATUSES:
             raise ValueError(f"status is one of {', '.join(STATUSES)}; got {self.status!r}")
+
+    @property
+    def labelled_rows(self) -> list[tuple[str, Measured]]:
+        """What is measured, those of the control marked as such, with its row."""
+        own = [(row.quantity, row) for row in self.rows]
+        return own + [(f"control: {row.quantity}", row) for row in self.control]
 
     @property
     def worst_margin(self) -> float:
@@ -103,11 +112,9 @@ class Check:
 
     def report(self) -> str:
         """The numbers as an aligned table, then a verdict in one line."""
-        labelled = [(row.quantity, row) for row in self.rows]
-        labelled += [(f"control: {row.quantity}", row) for row in self.control]
         cells = [
             (name, f"{row.value + 0.0:.3g}", "" if row.bound is None else f"<= {row.bound:.3g}")
-            for name, row in labelled
+            for name, row in self.labelled_rows
         ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [

@@ -1,1 +1,1 @@
-"""Checks: ren2018."""
+"""Lookahead reweighting (ren2018): its meta-gradient, descent, rate and cost."""

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting import linearize_losses, lookahead_weights
 from weighting.losses import logistic
 
@@ -222,12 +222,12 @@ def descent(
                 found = random_steps(family, rng, num_problems, step_factor * fraction)
                 worst = {key: max(worst[key], found[key]) for key in worst}
             rows += [
-                Row(
+                Measured(
                     f"{name}, {5 * num_problems} random steps: rise of G",
                     worst["rise of G"],
                     bound,
                 ),
-                Row(f"{name}: G beyond its bound (Cauchy-Schwarz)", worst["excess"], bound),
+                Measured(f"{name}: G beyond its bound (Cauchy-Schwarz)", worst["excess"], bound),
             ]
 
         batch_size, rises, excess = 5, 0, -np.inf
@@ -251,27 +251,29 @@ def descent(
                 excess = max(excess, worst["excess"])
         total = 2 * num_seeds * num_steps
         rows += [
-            Row(f"logistic regression: steps of {total} that raise G", rises, 0),
-            Row("logistic regression: G beyond its bound", excess, bound),
+            Measured(f"logistic regression: steps of {total} that raise G", rises, 0),
+            Measured("logistic regression: G beyond its bound", excess, bound),
         ]
 
         size = 5
         printed = 2 * size / (HUBER.smoothness * HUBER.gradient_bound**2)
         before, after = identical_examples(printed, size=size)
         rows.append(
-            Row("counterexample at 2n / (L sigma^2): |G - 17 G_0|", abs(after - 17 * before), 1e-12)
+            Measured(
+                "counterexample at 2n / (L sigma^2): |G - 17 G_0|", abs(after - 17 * before), 1e-12
+            )
         )
         just_above = identical_examples(2.02, size=size)
         control = [
-            Row(
+            Measured(
                 "step 2n / (L sigma^2), five copies of a Huber loss: rise of G",
                 after - before,
                 bound,
             ),
-            Row(
+            Measured(
                 "step 2.02 / (L sigma^2), the same: rise of G", just_above[1] - just_above[0], bound
             ),
-            Row(
+            Measured(
                 "step n / (L sigma^2), random Huber steps: rise of G",
                 random_steps(HUBER, rng, num_problems, 8 / 2)["rise of G"],
                 bound,
@@ -353,19 +355,21 @@ def equality(*, num_problems: int = 100, seed: int = 0) -> Check:
         )
         before, after = identical_examples(HUBER.longest_step)
     rows = (
-        Row("p M |grad G|^4 above E[T], relative", shortfall, 1e-12),
-        Row("E[G] falls by less than kappa p M |grad G|^4, relative", excess, 1e-9),
-        Row("smallest E[T] / (p M |grad G|^4)", least_ratio),
-        Row("zero clean gradient: largest move", moved, 0),
-        Row(
+        Measured("p M |grad G|^4 above E[T], relative", shortfall, 1e-12),
+        Measured("E[G] falls by less than kappa p M |grad G|^4, relative", excess, 1e-9),
+        Measured("smallest E[T] / (p M |grad G|^4)", least_ratio),
+        Measured("zero clean gradient: largest move", moved, 0),
+        Measured(
             "step of exactly 2 / (L sigma^2), clean gradient 1: |change of G|",
             abs(after - before),
             1e-15,
         ),
     )
     control = (
-        Row("clean set not in the training set: the same, E[T]", (least - aligned) / least, 1e-12),
-        Row(
+        Measured(
+            "clean set not in the training set: the same, E[T]", (least - aligned) / least, 1e-12
+        ),
+        Measured(
             "clean set not in the training set: the same, E[G]",
             change / (kappa * least) + 1,
             1e-9,
@@ -411,15 +415,15 @@ def normalized(*, num_seeds: int = 10, num_steps: int = 2000, seed: int = 0) -> 
                     name = f"{'Algorithm 1' if normalize else 'Eq. 30'}, step {alpha:g}"
                     shares.setdefault(name, []).append(share)
 
-    def rows_of(start: str) -> tuple[Row, ...]:
+    def rows_of(start: str) -> tuple[Measured, ...]:
         rows = []
         for name, values in shares.items():
             if name.startswith(start):
                 error = np.std(values, ddof=1) / np.sqrt(len(values))
                 rows += [
-                    Row(f"{name}: share of steps that raise G", float(np.mean(values))),
-                    Row(f"{name}: standard error", float(error)),
-                    Row(f"{name}: minus the smallest share of a seed", -min(values), -0.01),
+                    Measured(f"{name}: share of steps that raise G", float(np.mean(values))),
+                    Measured(f"{name}: standard error", float(error)),
+                    Measured(f"{name}: minus the smallest share of a seed", -min(values), -0.01),
                 ]
         return tuple(rows)
 

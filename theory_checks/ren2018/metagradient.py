@@ -19,7 +19,7 @@ import optax
 from flax import linen as nn
 from jax import Array
 
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from weighting import (
     Batch,
     fast_scores,
@@ -227,16 +227,16 @@ def meta_gradient(
             own, *others = _jit_all(functions, problem)
             for (peer, (_, bound)), other in zip(peers.items(), others, strict=True):
                 difference = relative_difference(other, own)
-                rows.append(Row(f"{_describe(network)}: {peer}", difference, bound))
+                rows.append(Measured(f"{_describe(network)}: {peer}", difference, bound))
             if isinstance(network, MLP):
                 difference = relative_difference(layer_products(problem, network), own)
-                rows.append(Row(f"{_describe(network)}: layer products", difference, 1e-12))
+                rows.append(Measured(f"{_describe(network)}: layer products", difference, 1e-12))
         problem = make_problem(networks[0], seed=seed)
         ahead, own = _jit_all([from_ones, scores], problem)
         control = (
-            Row("virtual step from weights one", relative_difference(ahead, own), 1e-12),
-            Row("the gradient dG / d epsilon itself", relative_difference(-own, own), 1e-12),
-            Row(
+            Measured("virtual step from weights one", relative_difference(ahead, own), 1e-12),
+            Measured("the gradient dG / d epsilon itself", relative_difference(-own, own), 1e-12),
+            Measured(
                 "scores per example (another 1 / n)",
                 relative_difference(own / len(own), own),
                 1e-12,
@@ -303,10 +303,10 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
         worst = np.max([compare(params) for params in points], axis=0).tolist()
         guard = _opposing_batch()
     rows = (
-        Row("inner learning rate 1e-3..10: difference in a weight", worst[0], 1e-11),
-        Row("clean loss times 1e-6..1e6: difference in a weight", worst[1], 1e-11),
-        Row("mean weight: distance from one or zero", worst[2], 1e-12),
-        Row("negative weights", worst[3], 0),
+        Measured("inner learning rate 1e-3..10: difference in a weight", worst[0], 1e-11),
+        Measured("clean loss times 1e-6..1e6: difference in a weight", worst[1], 1e-11),
+        Measured("mean weight: distance from one or zero", worst[2], 1e-12),
+        Measured("negative weights", worst[3], 0),
     )
     return Check(
         "R-E9",
@@ -314,13 +314,13 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
         "EXACT",
         rows + guard,
         control=(
-            Row("from weights one, rate 1e-3..10: difference in a weight", worst[4], 1e-11),
-            Row("not normalized, mean weight: distance from one", worst[5], 1e-12),
+            Measured("from weights one, rate 1e-3..10: difference in a weight", worst[4], 1e-11),
+            Measured("not normalized, mean weight: distance from one", worst[5], 1e-12),
         ),
     )
 
 
-def _opposing_batch() -> tuple[Row, ...]:
+def _opposing_batch() -> tuple[Measured, ...]:
     """The guard, on a linear model: a batch that resembles the clean example but for its labels."""
     inputs = jnp.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]])
     wrong, right = jnp.array([1, 1, 1]), jnp.array([0, 0, 0])
@@ -348,12 +348,12 @@ def _opposing_batch() -> tuple[Row, ...]:
     slope = jax.jit(jax.grad(lambda p: jnp.sum(weights(p, wrong))))(params)
     sgd, momentum = change(optax.sgd(0.1)), change(optax.sgd(0.1, momentum=0.9))
     return (
-        Row("opposing batch: weights that are not zero", float(jnp.sum(opposing != 0)), 0),
-        Row("opposing batch: infinite derivatives", float(jnp.sum(~jnp.isfinite(slope))), 0),
-        Row("agreeing batch: weights that are zero", float(jnp.sum(agreeing == 0)), 0),
-        Row("mixed batch: distance from (0, 3, 0)", float(jnp.max(jnp.abs(mixed))), 1e-12),
-        Row("zero weights, SGD: change of a parameter", sgd, 0),
-        Row("zero weights, momentum 0.9: change of a parameter", momentum),
+        Measured("opposing batch: weights that are not zero", float(jnp.sum(opposing != 0)), 0),
+        Measured("opposing batch: infinite derivatives", float(jnp.sum(~jnp.isfinite(slope))), 0),
+        Measured("agreeing batch: weights that are zero", float(jnp.sum(agreeing == 0)), 0),
+        Measured("mixed batch: distance from (0, 3, 0)", float(jnp.max(jnp.abs(mixed))), 1e-12),
+        Measured("zero weights, SGD: change of a parameter", sgd, 0),
+        Measured("zero weights, momentum 0.9: change of a parameter", momentum),
     )
 
 

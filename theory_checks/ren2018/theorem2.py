@@ -22,7 +22,7 @@ import scipy.optimize
 import scipy.stats
 from jax import Array
 
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.ren2018.lemma1 import HUBER, LOGISTIC, Data, Family, make_data, step
 
 Schedule = Callable[[Array], Array]  # step -> alpha_t / alpha
@@ -158,15 +158,15 @@ def rate(
                 bound = np.sqrt(gap / (batch_size / size * kappa * times))
                 name = f"n = {batch_size} of {size}, alpha = {alpha:g}"
                 rows += [
-                    Row(f"{name}: least E|grad G|^2 / bound", float(np.max(least / bound)), 1),
-                    Row(
+                    Measured(f"{name}: least E|grad G|^2 / bound", float(np.max(least / bound)), 1),
+                    Measured(
                         f"{name}: the same, bound / sqrt(M)",
                         float(np.max(least / bound) * np.sqrt(num_clean)),
                         1,
                     ),
                 ]
                 fitted, error = slope(least, max(10, num_steps // 100))
-                rows.append(Row(f"{name}: decay exponent + 4 s.e.", fitted + 4 * error, -0.5))
+                rows.append(Measured(f"{name}: decay exponent + 4 s.e.", fitted + 4 * error, -0.5))
                 if fraction == 0.5:
                     shown = np.unique(np.geomspace(1, num_steps, 60).astype(int)) - 1
                     curves[f"measured, n = {batch_size}"] = (times[shown], least[shown])
@@ -183,7 +183,9 @@ def rate(
             alpha=1.0,
             normalize=True,
         )
-        rows.append(Row("Algorithm 1 (normalized), n = 6, alpha = 1: least", float(normalized[-1])))
+        rows.append(
+            Measured("Algorithm 1 (normalized), n = 6, alpha = 1: least", float(normalized[-1]))
+        )
         curves["Algorithm 1 (normalized), n = 6"] = (times[shown], normalized[shown])
 
         # controls: the same quantities where a condition is dropped
@@ -231,7 +233,7 @@ def rate(
                 schedule=schedule,
             )
             ratio = float(np.max(least / np.sqrt(constants / times)))
-            control.append(Row(f"{name}: least |grad G|^2 / bound", ratio, 1))
+            control.append(Measured(f"{name}: least |grad G|^2 / bound", ratio, 1))
             if case is huber:
                 curves["Huber, printed step"] = (times[shown], least[shown])
                 stuck = float(least[-1])
@@ -282,14 +284,16 @@ def exponent(*, num_steps: int = 100_000) -> Check:
             expected = -2 * (power + 1) / (3 * power + 4)
             name = f"q = {power:g}"
             rows += [
-                Row(f"{name}: |exponent + 2 (q + 1) / (3 q + 4)|", abs(fitted - expected), 2e-3),
-                Row(f"{name}: measured exponent", fitted),
+                Measured(
+                    f"{name}: |exponent + 2 (q + 1) / (3 q + 4)|", abs(fitted - expected), 2e-3
+                ),
+                Measured(f"{name}: measured exponent", fitted),
             ]
             shown = np.unique(np.geomspace(1, num_steps, 60).astype(int)) - 1
             curves[name] = (shown + 1, squared[shown])
     control = (
-        Row("q = 0.01: measured exponent against -0.55, a faster rate", fitted, -0.55),
-        Row("q = 0.01: measured exponent against that of q = 1", abs(fitted + 4 / 7), 2e-3),
+        Measured("q = 0.01: measured exponent against -0.55, a faster rate", fitted, -0.55),
+        Measured("q = 0.01: measured exponent against that of q = 1", abs(fitted + 4 / 7), 2e-3),
     )
     return Check(
         "R-T2 exponent",

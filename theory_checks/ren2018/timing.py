@@ -30,7 +30,7 @@ from experiments.training.timing import (
     interleave,
     paired_ratio,
 )
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting import Weighting, lookahead, lookahead_unrolled, stateless, uniform
 from weighting.losses import cross_entropy
 
@@ -132,9 +132,9 @@ def step_costs(
         plain = compiled["plain"].flops
         beyond = plain / unit / (3 - first) - 1
         rows += [
-            Row(f"{name}: share of the first layer", first),
-            Row(f"{name}: operations of a plain step beyond 3 - r passes", beyond, OTHER),
-            Row(f"{name}: operations of a plain step below 3 - r passes", -beyond, 0),
+            Measured(f"{name}: share of the first layer", first),
+            Measured(f"{name}: operations of a plain step beyond 3 - r passes", beyond, OTHER),
+            Measured(f"{name}: operations of a plain step below 3 - r passes", -beyond, 0),
         ]
         for num_clean in clean_counts:
             share = num_clean / BATCH_SIZE
@@ -146,19 +146,19 @@ def step_costs(
             for form, value in counted.items():
                 wall, *_ = paired_ratio(seconds[f"{form}, {num_clean}"], seconds["plain"])
                 rows += [
-                    Row(f"{at}: {form} / plain, operations", value),
-                    Row(f"{at}: {form} / plain, time", wall),
+                    Measured(f"{at}: {form} / plain, operations", value),
+                    Measured(f"{at}: {form} / plain, time", wall),
                 ]
             off = counted["linearized"] * costs.plain / costs.linearized - 1
             outside = max(low / counted["Algorithm 1"], counted["Algorithm 1"] / high) - 1
             rows += [
-                Row(f"{at}: linearized, distance from the derived count", abs(off), TOLERANCE),
-                Row(f"{at}: Algorithm 1, beyond its two derived counts", outside, TOLERANCE),
-                Row(f"{at}: Algorithm 1, forward passes of the batch", passes),
+                Measured(f"{at}: linearized, distance from the derived count", abs(off), TOLERANCE),
+                Measured(f"{at}: Algorithm 1, beyond its two derived counts", outside, TOLERANCE),
+                Measured(f"{at}: Algorithm 1, forward passes of the batch", passes),
             ]
             less = (costs.linearized - 1) / costs.plain
             control.append(
-                Row(
+                Measured(
                     f"{at}: linearized, distance from a pass less",
                     abs(counted["linearized"] / less - 1),
                     TOLERANCE,
@@ -168,7 +168,9 @@ def step_costs(
             costs = derived_costs(first, min(clean_counts) / BATCH_SIZE)
             value = compiled["rows"].flops / plain * costs.plain / costs.linearized - 1
             control.append(
-                Row(f"{name}: from the rows of J, distance from linearized", abs(value), TOLERANCE)
+                Measured(
+                    f"{name}: from the rows of J, distance from linearized", abs(value), TOLERANCE
+                )
             )
         for form in schemes:
             values = [compiled[f"{form}, {num_clean}"].flops / plain for num_clean in clean_counts]

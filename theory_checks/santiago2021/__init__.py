@@ -1,1 +1,1 @@
-"""Checks: santiago2021."""
+"""LOW (santiago2021): its quadratic program, first-order argument, regularizer and proxy."""

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.stats
 from jax import Array
 
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting import linearize_losses, low_weights
 from weighting.gradient_norms import jacobian_row_norms
 from weighting.losses import cross_entropy
@@ -144,14 +144,14 @@ def single(
     }
     # differences of losses of order one carry 1e-16, at rate 1e-5 an error of 1e-11 per unit rate
     rows = (
-        Row("|slope - 2| of the remainder, 1e-3 .. 1e-5", slope_error["claim"], 0.01),
-        Row("largest remainder / rate^2, 0.1 .. 1e-5", relative),
-        Row("linear model: decrease above eta w g, per eta", above, 1e-10),
-        Row("linear model: below eta w g - eta^2 w^2 |x|^2 g / 4, per eta", below, 1e-10),
+        Measured("|slope - 2| of the remainder, 1e-3 .. 1e-5", slope_error["claim"], 0.01),
+        Measured("largest remainder / rate^2, 0.1 .. 1e-5", relative),
+        Measured("linear model: decrease above eta w g, per eta", above, 1e-10),
+        Measured("linear model: below eta w g - eta^2 w^2 |x|^2 g / 4, per eta", below, 1e-10),
     )
     control = (
-        Row("wrong sign: |slope - 2|", slope_error["wrong sign"], 0.01),
-        Row("without the weight: |slope - 2|", slope_error["no weight"], 0.01),
+        Measured("wrong sign: |slope - 2|", slope_error["wrong sign"], 0.01),
+        Measured("without the weight: |slope - 2|", slope_error["no weight"], 0.01),
     )
     return Check(
         "S-E46",
@@ -193,17 +193,17 @@ def batch(*, num_problems: int = 30, size: int = 8, seed: int = 0) -> Check:
         got = decreases(init_params(rng, 5, 0), inputs, labels, np.ones(5))
         orthogonal = float(np.max(np.abs(got.effects - got.squared)))
     rows = (
-        Row("|slope - 2| of the remainder, cross terms included", max(slope_error), 0.05),
-        Row("orthogonal inputs: |h - g|", orthogonal, 1e-14),
-        Row("share of examples whose loss rises to first order", float(np.mean(share_up))),
-        Row(
+        Measured("|slope - 2| of the remainder, cross terms included", max(slope_error), 0.05),
+        Measured("orthogonal inputs: |h - g|", orthogonal, 1e-14),
+        Measured("share of examples whose loss rises to first order", float(np.mean(share_up))),
+        Measured(
             "gradients 3, -2, -2: minus uniform decrease per eta / M",
             -float(change["uniform"]),
             -0.99,
         ),
-        Row("gradients 3, -2, -2: LOW decrease per eta / M", float(change["LOW"]), -8.99),
+        Measured("gradients 3, -2, -2: LOW decrease per eta / M", float(change["LOW"]), -8.99),
     )
-    control = (Row("own norms only: |slope - 2|", max(own_error), 0.05),)
+    control = (Measured("own norms only: |slope - 2|", max(own_error), 0.05),)
     return Check(
         "S-E46 batch",
         "in a batch the first-order decrease of example k is (eta/M) sum_j w_j grad l_k . grad l_j",
@@ -257,8 +257,8 @@ def ranking(*, num_problems: int = 100, size: int = 32, seed: int = 0) -> Check:
     for name, described in names.items():
         mean, error = summary[name]
         rows += [
-            Row(f"{described}: mean Spearman of g and h", mean),
-            Row(f"{described}: its standard error", error),
+            Measured(f"{described}: mean Spearman of g and h", mean),
+            Measured(f"{described}: its standard error", error),
         ]
     mean, error = summary["trained"]
     shuffled, shuffled_error = summary["shuffled"]
@@ -268,10 +268,14 @@ def ranking(*, num_problems: int = 100, size: int = 32, seed: int = 0) -> Check:
         "TREND",
         (
             *rows,
-            Row("after 100 steps: 0.1 + 4 s.e. above the mean", 0.1 + 4 * error - mean, 0),
-            Row("after 100 steps: share of batches with the same first", float(np.mean(same_top))),
-            Row("after 100 steps: share whose largest norm is harmful", float(np.mean(harmful))),
+            Measured("after 100 steps: 0.1 + 4 s.e. above the mean", 0.1 + 4 * error - mean, 0),
+            Measured(
+                "after 100 steps: share of batches with the same first", float(np.mean(same_top))
+            ),
+            Measured(
+                "after 100 steps: share whose largest norm is harmful", float(np.mean(harmful))
+            ),
         ),
         assumptions=f"batches of {size}, a tanh network, 20 % of labels redrawn",
-        control=(Row("effects shuffled: the same", 0.1 + 4 * shuffled_error - shuffled, 0),),
+        control=(Measured("effects shuffled: the same", 0.1 + 4 * shuffled_error - shuffled, 0),),
     )

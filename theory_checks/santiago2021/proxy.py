@@ -23,7 +23,7 @@ from jax import Array
 from experiments.data import datasets
 from experiments.networks.models import Model, make_model
 from experiments.training.timing import interleave, paired_ratio
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting import Batch, ModelOutput, Weighting, init_train_state, low, make_train_step, uniform
 from weighting.gradient_norms import (
     last_layer_gradient_norms,
@@ -233,18 +233,18 @@ def proxy(
                 over = max(over, float(np.max(quotient / norm.largest[kept] - 1)))
             mean, error = _mean_and_error(full)
             rows += [
-                Row(f"{label} {at}: mean Spearman of proxy and full norm", mean),
-                Row(f"{label} {at}: its standard error", error),
-                Row(f"{label} {at}: mean Spearman of last layer's and full norm", _mean(last)),
-                Row(f"{label} {at}: 95 % / 5 % quantile of |full| / |proxy|", _mean(spread)),
-                Row(f"{label} {at}: the same of |proxy|", _mean(own_spread)),
+                Measured(f"{label} {at}: mean Spearman of proxy and full norm", mean),
+                Measured(f"{label} {at}: its standard error", error),
+                Measured(f"{label} {at}: mean Spearman of last layer's and full norm", _mean(last)),
+                Measured(f"{label} {at}: 95 % / 5 % quantile of |full| / |proxy|", _mean(spread)),
+                Measured(f"{label} {at}: the same of |proxy|", _mean(own_spread)),
             ]
             if at == "at the end":
                 name = f"{label} {at}: {WORTHWHILE} + 4 s.e. above the mean"
-                rows.append(Row(name, WORTHWHILE + 4 * error - mean, 0))
+                rows.append(Measured(name, WORTHWHILE + 4 * error - mean, 0))
                 mean, error = _mean_and_error(shuffled)
                 name = f"{label} {at}, proxies shuffled: the same"
-                control.append(Row(name, WORTHWHILE + 4 * error - mean, 0))
+                control.append(Measured(name, WORTHWHILE + 4 * error - mean, 0))
             order = np.argsort(norms[0].logits)
             curves[f"{label} {at}"] = (
                 np.sqrt(norms[0].logits[order]).tolist(),
@@ -252,15 +252,15 @@ def proxy(
             )
         operations, ratio, plain = overhead(model, plain_step, num_timed)
         rows += [
-            Row(
+            Measured(
                 f"{label}: operations of a step with LOW beyond a plain one's", operations, MARGINAL
             ),
-            Row(f"{label}: time of a step with LOW over a plain one's", ratio),
-            Row(f"{label}: ms of a plain step", plain),
+            Measured(f"{label}: time of a step with LOW over a plain one's", ratio),
+            Measured(f"{label}: ms of a plain step", plain),
         ]
     # sums over at most 2e4 parameters in float32
-    rows.append(Row("|full| above |J| |proxy|, squared, relative", over, 1e-3))
-    rows.append(Row("examples whose proxy is zero in float32", learned))
+    rows.append(Measured("|full| above |J| |proxy|, squared, relative", over, 1e-3))
+    rows.append(Measured("examples whose proxy is zero in float32", learned))
     return Check(
         "S-proxy",
         "trained, the norm of the logits' gradient ranks a batch as the full gradient's does",

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.optimize
 from jax import Array
 
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from weighting import Signals, low, low_kkt_residual, low_weights
 from weighting.gradient_norms import logit_gradient_norms
 from weighting.losses import cross_entropy
@@ -150,9 +150,9 @@ def linear_program(*, count: int = 60, seed: int = 0) -> Check:
                 for name, value in zip(found, these, strict=True):
                     found[name] = max(found[name], abs(value / optimum - 1))
 
-    def as_rows(found: dict[str, float]) -> tuple[Row, ...]:
+    def as_rows(found: dict[str, float]) -> tuple[Measured, ...]:
         return tuple(
-            Row(f"{name}: relative distance from B max g", float(v), 1e-9)
+            Measured(f"{name}: relative distance from B max g", float(v), 1e-9)
             for name, v in found.items()
         )
 
@@ -185,7 +185,9 @@ def projection(
             own = batched(norms, regularization)
             worst = max(worst, largest_difference(own, bisection(norms, regularization)))
         rows = [
-            Row(f"bisection on the KKT conditions, {per_size * len(SIZES)} programs", worst, 1e-9)
+            Measured(
+                f"bisection on the KKT conditions, {per_size * len(SIZES)} programs", worst, 1e-9
+            )
         ]
         norms, regularization = random_programs(rng, per_size, SIZES[-1])
         expected = bisection(norms, regularization)
@@ -195,7 +197,7 @@ def projection(
             "gradients of the batch mean, g / B^2": batched(norms / SIZES[-1] ** 2, regularization),
         }
         control = tuple(
-            Row(f"{name}: bisection", largest_difference(weights, expected), 1e-9)
+            Measured(f"{name}: bisection", largest_difference(weights, expected), 1e-9)
             for name, weights in altered.items()
         )
         peers: dict[str, Callable[[np.ndarray, float], Any]] = {
@@ -215,7 +217,7 @@ def projection(
         num_programs = num_slow * len(SLOW_SIZES)
         for name, worst in worst_of.items():
             bound = 1e-5 if "OSQP" in name else 1e-6  # OSQP stops at residuals of 1e-8
-            rows.append(Row(f"{name}, {num_programs} programs", worst, bound))
+            rows.append(Measured(f"{name}, {num_programs} programs", worst, bound))
     return Check(
         "S-E9",
         "LOW's weights are the projection of 1 + g / (2 lambda): largest difference to",
@@ -236,10 +238,12 @@ def float32_residual(*, count: int = 600, num_timed: int = 20, seed: int = 0) ->
         return float(jnp.max(residual(weights, norms, regularization)))
 
     quantity = f"largest KKT residual of {count} programs"
-    rows = [Row(quantity, worst(weights, regularization), 1e-6)]
+    rows = [Measured(quantity, worst(weights, regularization), 1e-6)]
     control = (
-        Row(f"{quantity}, lambda 0.1 % off", worst(weights, 1.001 * regularization), 1e-6),
-        Row(f"{quantity}, uniform weights", worst(jnp.ones_like(weights), regularization), 1e-6),
+        Measured(f"{quantity}, lambda 0.1 % off", worst(weights, 1.001 * regularization), 1e-6),
+        Measured(
+            f"{quantity}, uniform weights", worst(jnp.ones_like(weights), regularization), 1e-6
+        ),
     )
     solvers: dict[str, Callable[[Any, Any], Any]] = {
         "projection": jax.jit(low_weights),
@@ -252,7 +256,7 @@ def float32_residual(*, count: int = 600, num_timed: int = 20, seed: int = 0) ->
     typical = rng.uniform(0, 2, (num_timed, 256)).astype(np.float32)
     for name, solve in solvers.items():
         milliseconds = 1e3 * _median_seconds(solve, typical, np.float32(0.1))
-        rows.append(Row(f"{name}: ms per solve at lambda = 0.1", milliseconds))
+        rows.append(Measured(f"{name}: ms per solve at lambda = 0.1", milliseconds))
     return Check(
         "S-E9 float32",
         "the float32 projection at B = 256 solves its program to round-off",
@@ -314,31 +318,43 @@ def consequences(*, count: int = 120, size: int = 32, seed: int = 0) -> Check:
         only_norms = solve(scale[:, None] * norms, regularization)
         equal = solve(np.repeat(shift[:, None], size, axis=1), regularization)
         rows = (
-            Row("lambda -> 0: distance from the vertex", _gap(solve, norms, 1e-12, shared), 1e-10),
-            Row("lambda -> inf: excess over max |g - mean| / (2 lambda)", float(excess), 1e-12),
-            Row("programs on the wrong side of (mean - min) / 2", wrong_side(unclipped), 0),
-            Row(
+            Measured(
+                "lambda -> 0: distance from the vertex", _gap(solve, norms, 1e-12, shared), 1e-10
+            ),
+            Measured(
+                "lambda -> inf: excess over max |g - mean| / (2 lambda)", float(excess), 1e-12
+            ),
+            Measured("programs on the wrong side of (mean - min) / 2", wrong_side(unclipped), 0),
+            Measured(
                 "programs on the wrong side of (g_1 - g_2) / (2 B)",
                 wrong_vertex((top[:, 1] - top[:, 0]) / (2 * size)),
                 0,
             ),
-            Row("larger norm, smaller weight", float(-np.min(np.diff(in_order))), 1e-10),
-            Row("larger lambda, larger gain w.g", float(np.max(milder_gain - gain)), 1e-12),
-            Row("gain w.g below uniform's", float(np.max(1 - gain)), 1e-12),
-            Row("larger lambda, more zeros", float(np.max(_zeros(milder) - _zeros(weights))), 0),
-            Row("w(c g, c lambda) - w(g, lambda)", largest_difference(scaled, weights), 1e-10),
-            Row("w(g + c, lambda) - w(g, lambda)", largest_difference(shifted, weights), 1e-10),
-            Row("equal norms: distance from uniform", largest_difference(equal, 1.0), 1e-10),
+            Measured("larger norm, smaller weight", float(-np.min(np.diff(in_order))), 1e-10),
+            Measured("larger lambda, larger gain w.g", float(np.max(milder_gain - gain)), 1e-12),
+            Measured("gain w.g below uniform's", float(np.max(1 - gain)), 1e-12),
+            Measured(
+                "larger lambda, more zeros", float(np.max(_zeros(milder) - _zeros(weights))), 0
+            ),
+            Measured("w(c g, c lambda) - w(g, lambda)", largest_difference(scaled, weights), 1e-10),
+            Measured(
+                "w(g + c, lambda) - w(g, lambda)", largest_difference(shifted, weights), 1e-10
+            ),
+            Measured("equal norms: distance from uniform", largest_difference(equal, 1.0), 1e-10),
         )
         control = (
-            Row("programs on the wrong side of mean - min", wrong_side(2 * unclipped), 0),
-            Row(
+            Measured("programs on the wrong side of mean - min", wrong_side(2 * unclipped), 0),
+            Measured(
                 "programs on the wrong side of (g_1 - g_2) / 2",
                 wrong_vertex((top[:, 1] - top[:, 0]) / 2),
                 0,
             ),
-            Row("w(c g, lambda) - w(g, lambda)", largest_difference(only_norms, weights), 1e-10),
-            Row("unequal norms: distance from uniform", largest_difference(weights, 1.0), 1e-10),
+            Measured(
+                "w(c g, lambda) - w(g, lambda)", largest_difference(only_norms, weights), 1e-10
+            ),
+            Measured(
+                "unequal norms: distance from uniform", largest_difference(weights, 1.0), 1e-10
+            ),
         )
     return Check(
         "S-E9 consequences",
@@ -371,15 +387,17 @@ def gradient_scale(*, batch_size: int = 256, num_classes: int = 10, seed: int = 
             return largest_difference(batch_mean, low_weights(norms, 0.1 * factor))
 
         rows = (
-            Row("batch-mean scale: difference to lambda B^2", difference(batch_size**2), 1e-10),
-            Row("example scale: smallest weight", float(jnp.min(example))),
-            Row("example scale: largest weight", float(jnp.max(example))),
-            Row("batch-mean scale: 1 - smallest weight", float(1 - jnp.min(batch_mean))),
-            Row("batch-mean scale: largest weight - 1", float(jnp.max(batch_mean) - 1)),
+            Measured(
+                "batch-mean scale: difference to lambda B^2", difference(batch_size**2), 1e-10
+            ),
+            Measured("example scale: smallest weight", float(jnp.min(example))),
+            Measured("example scale: largest weight", float(jnp.max(example))),
+            Measured("batch-mean scale: 1 - smallest weight", float(1 - jnp.min(batch_mean))),
+            Measured("batch-mean scale: largest weight - 1", float(jnp.max(batch_mean) - 1)),
         )
         control = (
-            Row("batch-mean scale: difference to lambda B", difference(batch_size), 1e-10),
-            Row("batch-mean scale: difference to lambda", difference(1), 1e-10),
+            Measured("batch-mean scale: difference to lambda B", difference(batch_size), 1e-10),
+            Measured("batch-mean scale: difference to lambda", difference(1), 1e-10),
         )
     return Check(
         "S-E9 gradient scale",

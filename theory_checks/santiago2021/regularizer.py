@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting import Signals, low_weights, self_paced
 from weighting.gradient_norms import logit_gradient_norms
 from weighting.losses import cross_entropy
@@ -109,24 +109,26 @@ def regularizer(*, count: int = 200, size: int = 16, solve: Solve | None = None)
             ],
         }
     rows = (
-        Row(f"{count} programs: LOW's distance from the minimizer of G", float(distance), 1e-6),
-        Row("G at LOW's weights above G at random feasible ones", gain, 1e-10),
-        Row("minimizer of Eq. 10: distance from LOW of g - l / M", float(literal), 1e-6),
-        Row("unclipped: change - (mean l - l) / (2 lambda M)", exact, 1e-12),
-        Row("the same: 1e-6 - smallest change, over programs", 1e-6 - smallest_change, 0),
-        Row(
+        Measured(
+            f"{count} programs: LOW's distance from the minimizer of G", float(distance), 1e-6
+        ),
+        Measured("G at LOW's weights above G at random feasible ones", gain, 1e-10),
+        Measured("minimizer of Eq. 10: distance from LOW of g - l / M", float(literal), 1e-6),
+        Measured("unclipped: change - (mean l - l) / (2 lambda M)", exact, 1e-12),
+        Measured("the same: 1e-6 - smallest change, over programs", 1e-6 - smallest_change, 0),
+        Measured(
             "one example has all weight: change of a weight", float(np.ptp(vertex, axis=0).max()), 0
         ),
-        Row(
+        Measured(
             "share of programs where Eq. 10 lowers the largest loss's weight",
             float(lowered / count),
         ),
-        Row("outlier of loss 30, M = 4, lambda = 1: weight by LOW", float(heavy[0])),
-        Row("the same: weight by Eq. 10", float(light[0]), float(heavy[0]) - 1),
+        Measured("outlier of loss 30, M = 4, lambda = 1: weight by LOW", float(heavy[0])),
+        Measured("the same: weight by Eq. 10", float(light[0]), float(heavy[0]) - 1),
     )
     control = (
-        Row("minimizer of Eq. 10: distance from LOW of g", float(apart), 1e-6),
-        Row("no constraint on the sum: mean weight - 1", float(np.mean(norms)) / 2, 1e-6),
+        Measured("minimizer of Eq. 10: distance from LOW of g", float(apart), 1e-6),
+        Measured("no constraint on the sum: mean weight - 1", float(np.mean(norms)) / 2, 1e-6),
     )
     return Check(
         "S-E11",
@@ -184,16 +186,18 @@ def threshold(*, count: int = 200, size: int = 12, factor: float = 1.0, seed: in
             wrong["sum M"] += int(np.sum(solve(losses - at, total=size) != kept(losses, at)))
     total = count * size
     rows = (
-        Row(f"minimizer of w.l - lambda |w|_1: weights of {total} off", wrong["unscaled"], 0),
-        Row("minimizer of Eq. 10 (1 / M): weights off the threshold M lambda", wrong["literal"], 0),
+        Measured(f"minimizer of w.l - lambda |w|_1: weights of {total} off", wrong["unscaled"], 0),
+        Measured(
+            "minimizer of Eq. 10 (1 / M): weights off the threshold M lambda", wrong["literal"], 0
+        ),
     )
     control = (
-        Row(
+        Measured(
             "minimizer of Eq. 10: weights off the threshold lambda",
             wrong["literal, threshold lambda"],
             0,
         ),
-        Row("w >= 0 with sum w = M for [0, 1]: weights off", wrong["sum M"], 0),
+        Measured("w >= 0 with sum w = M for [0, 1]: weights off", wrong["sum M"], 0),
     )
     return Check(
         "S-E11 self-paced",

@@ -1,1 +1,1 @@
-"""Checks: xu2021."""
+"""Importance weighting and the implicit bias of descent (xu2021): theorems, lemmas, tails."""

@@ -1,1 +1,1 @@
-"""Checks: zhou2022."""
+"""Difficulty as generalization error (zhou2022): propositions, theorems and discussion."""
