@@ -10,40 +10,39 @@ are replaced by all test images of the two digits. Nothing is tuned: every metho
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.data import TaskConfig
-from experiments.ren2018.claims import PAPER, about, not_run
-from experiments.ren2018.sweep import draw
+from experiments.ren2018.claims import about
+from experiments.ren2018.sweep import curves_figure
 from experiments.reporting import plotting
-from experiments.reporting.claims import Claim, statements_of
+from experiments.reporting.claims import Claim, answers
 from experiments.reporting.experiment import Arms, Experiment
-from experiments.reporting.ledger import stored_statements
-from experiments.reporting.rows import Row, format_table, rows_as_json
-from experiments.reporting.statements import statements_as_json, statements_table
-from experiments.tools.files import write_json
+from experiments.reporting.ledger import not_run
+from experiments.reporting.page import Page, Picture
+from experiments.reporting.rows import Row, rows_as_json, rows_table
 from experiments.training.config import RunConfig
 from experiments.training.result import Result, is_finished, load_result
 
-METHODS = {
-    "lookahead": {"weighting": "lookahead"},
-    "uniform (ERM)": {"weighting": "uniform"},
-    "proportion": {"weighting": "proportion"},
-    "random": {"weighting": "random"},
-    "hard mining": {"weighting": "hard_mining"},
-    "resample": {"sampler": "class_balanced"},
+
+class _Method(NamedTuple):
+    name: str
+    changes: Mapping[str, str]  # of the configuration
+    color: str
+
+
+_METHODS = {  # by the beginning of their arms' names
+    "lookahead": _Method("lookahead", {"weighting": "lookahead"}, "#009E73"),
+    "uniform": _Method("uniform (ERM)", {"weighting": "uniform"}, "#333333"),
+    "proportion": _Method("proportion", {"weighting": "proportion"}, "#E69F00"),
+    "random": _Method("random", {"weighting": "random"}, "#999999"),
+    "hard_mining": _Method("hard mining", {"weighting": "hard_mining"}, "#D55E00"),
+    "resample": _Method("resample", {"sampler": "class_balanced"}, "#8C6D1F"),
 }
-_BASELINE = "uniform (ERM)"
-_COLORS = {
-    "lookahead": "#009E73",
-    "uniform (ERM)": "#333333",
-    "proportion": "#E69F00",
-    "random": "#999999",
-    "hard mining": "#D55E00",
-    "resample": "#8C6D1F",
-}
+_NAMES = tuple(method.name for method in _METHODS.values())
 
 _PAPER = RunConfig(
     task=TaskConfig(dataset="mnist", imbalance="4v9:0.995", num_clean=10, num_validation=300),
@@ -56,8 +55,9 @@ _PAPER = RunConfig(
     num_evals=20,
     seeds=10,
 )
-_FIRST = ("199:1", "9:1", "49:1", "99:1", "19:1")  # trained in this order: the ends come first
-_SHARES = {"9:1": 0.9, "19:1": 0.95, "49:1": 0.98, "99:1": 0.99, "199:1": 0.995}
+_RATIOS = (9, 19, 49, 99, 199)  # images of the majority for one of the minority
+_MILD, _EXTREME = _RATIOS[0], _RATIOS[-1]
+_FIRST = (199, 9, 49, 99, 19)  # trained in this order: the ends come first
 
 
 def _arms(preset: str) -> Arms:
@@ -70,85 +70,116 @@ def _arms(preset: str) -> Arms:
         task = TaskConfig("digits", imbalance="4v9:0.9", num_train=100, num_clean=10)
         task = replace(task, num_validation=20, num_test=600)
         base = replace(_PAPER, task=task, model="mlp", learning_rate=0.01, num_steps=200)
-        base, ratios = replace(base, num_evals=4, batch_size=50, seeds=2), ("9:1",)
+        base, ratios = replace(base, num_evals=4, batch_size=50, seeds=2), (9,)
     return {
-        _folder(ratio, method): [
-            replace(base, task=replace(base.task, imbalance=f"4v9:{_SHARES[ratio]}"), **changes)
+        _arm(key, ratio): [
+            replace(
+                base,
+                task=replace(base.task, imbalance=f"4v9:{ratio / (ratio + 1)}"),
+                **method.changes,
+            )
         ]
         for ratio in ratios
-        for method, changes in METHODS.items()
+        for key, method in _METHODS.items()
     }
 
 
-def _folder(ratio: str, method: str) -> str:
-    return f"{method.split(' (')[0].replace(' ', '_')}_{ratio.replace(':', 'to')}"
+def _arm(key: str, ratio: int) -> str:
+    return f"{key}_{ratio}to1"
 
 
-def claims(ratios: Sequence[str]) -> list[Claim]:
-    """What the paper reads off the figure (Secs. 4.1 and 4.3), at some of the ratios."""
-    found = []
-    for ratio in ratios:
-        needs = tuple(f"{method} at {ratio}" for method in METHODS)
-        text = f"at {ratio} lookahead has the lowest error of all methods"
-        found.append(about(text, "Fig. 2", needs, _is_lowest))
-        needs = (f"random at {ratio}", f"{_BASELINE} at {ratio}")
-        text = f"at {ratio} random is within five points of the baseline"
-        found.append(about(text, "Fig. 2, Sec. 4.3", needs, lambda a, b: np.abs(a - b) <= 5))
-    mild, hard = ratios[0], ratios[-1]
-    for method in METHODS if mild != hard else ():
-        needs = (f"{method} at {mild}", f"{method} at {hard}")
-        change = f"from {mild} to {hard} the error of {method}"
-        if method == "lookahead":
-            text = f"{change} rises by at most three points"
-            found.append(about(text, "Fig. 2", needs, lambda mild, hard: hard - mild <= 3))
-        else:
-            text = f"{change} rises by ten points or more"
-            found.append(about(text, "Fig. 2", needs, lambda mild, hard: hard - mild >= 10))
-    return found
+def _error(method: str, ratio: int) -> str:
+    """The name of a measure."""
+    return f"{method} at {ratio}:1"
 
 
-def _is_lowest(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    return np.all(own < np.stack(others), axis=0)
+def _claims() -> list[Claim]:
+    """What the paper reads off the figure (Secs. 4.1 and 4.3)."""
+    return [
+        *(claim for ratio in _RATIOS for claim in _claims_at(ratio)),
+        *(_rise(method) for method in _NAMES),
+    ]
 
 
-def _present(folder: Path, preset: str) -> str:
-    tables, summary = [], {}
-    curves: dict[str, dict[float, np.ndarray]] = {}
-    for ratio, share in _SHARES.items():
-        folders = {m: folder / _folder(ratio, m) for m in METHODS}
-        runs = {m: (load_result(f), 0) for m, f in folders.items() if is_finished(f)}
-        if not runs:
-            continue
-        rows = [_row(method, result) for method, (result, _) in runs.items()]
-        rows.sort(key=lambda row: row.mean)
-        for row in rows:
-            curves.setdefault(row.method, {})[share / (1 - share)] = np.array(row.values)
-        tables.append(format_table(f"Test error, majority to minority {ratio}", "error %", rows))
-        summary[ratio] = rows_as_json(rows)
-        title = f"4 against 9 at {ratio}, ten clean images"
-        name = ratio.replace(":", "to")
-        plotting.save(
-            plotting.test_error_curves(runs, title=title), folder / f"figure2_curves_{name}.png"
+def _claims_at(ratio: int) -> list[Claim]:
+    mild = "perhaps: where the imbalance is mild, weights and samples by class suffice"
+    return [
+        about(
+            f"at {ratio}:1 lookahead has the lowest error of all methods",
+            "Figure 2",
+            "Fig. 2",
+            tuple(_error(method, ratio) for method in _NAMES),
+            lambda lookahead, *others: np.all(lookahead < np.stack(others), axis=0),
+            mild if ratio <= 19 else "perhaps: ten clean images make the seeds differ",
+        ),
+        about(
+            f"at {ratio}:1 random is within five points of the baseline",
+            "Figure 2",
+            "Fig. 2, Sec. 4.3",
+            (_error("random", ratio), _error("uniform (ERM)", ratio)),
+            lambda random, base: np.abs(random - base) <= 5,
+            "perhaps: the step at which fours are found at last varies with the seed",
+        ),
+    ]
+
+
+def _rise(method: str) -> Claim:
+    """How far a method's error rises from the mildest imbalance to the most extreme one."""
+    rises = f"from {_MILD}:1 to {_EXTREME}:1 the error of {method} rises by"
+    needs = (_error(method, _MILD), _error(method, _EXTREME))
+    if method == "lookahead":
+        return about(
+            f"{rises} at most three points",
+            "Figure 2",
+            "Fig. 2",
+            needs,
+            lambda mild, extreme: extreme - mild <= 3,
         )
-        groups = {row.method: row.values for row in rows}
-        plotting.save(
-            plotting.error_bars(groups, title=title, label="test error (%)"),
-            folder / f"figure2_errors_{name}.png",
-        )
-    measures = {
-        f"{row['method']} at {ratio}": np.array(row["values"])
-        for ratio, rows in summary.items()
-        for row in rows
-    }
-    statements = statements_of(PAPER, claims(list(_SHARES)), measures)
-    write_json(
-        folder / "summary.json",
-        {"preset": preset, "rows": summary, "statements": statements_as_json(statements)},
+    return about(
+        f"{rises} ten points or more",
+        "Figure 2",
+        "Fig. 2",
+        needs,
+        lambda mild, extreme: extreme - mild >= 10,
+        "it does rise, but by less on most seeds (table.txt)",
     )
-    if not tables:
-        return "no method is finished yet"
-    plotting.save(_overview(curves), folder / "figure2_ratios.png")
-    return "\n\n".join([*tables, statements_table(statements)])
+
+
+def _present(folder: Path, preset: str) -> Page:
+    found = {
+        ratio: {
+            method.name: load_result(path)
+            for key, method in _METHODS.items()
+            if is_finished(path := folder / _arm(key, ratio))
+        }
+        for ratio in _RATIOS
+    }
+    found = {ratio: results for ratio, results in found.items() if results}
+    rows = {
+        ratio: sorted((_row(*item) for item in results.items()), key=lambda row: row.mean)
+        for ratio, results in found.items()
+    }
+    measures = {
+        _error(row.method, ratio): np.array(row.values) for ratio in rows for row in rows[ratio]
+    }
+    pictures = [
+        picture for ratio in rows for picture in _pictures(ratio, found[ratio], rows[ratio])
+    ]
+    if rows:
+        pictures.append(Picture("figure2_ratios", _overview(rows)))
+    return Page(
+        tables=[
+            rows_table(f"Test error, majority to minority {ratio}:1", "error %", own)
+            for ratio, own in rows.items()
+        ],
+        claims=answers(_claims(), measures),
+        figures=pictures,
+        notes=[] if rows else ["no method is finished yet"],
+        summary={
+            "preset": preset,
+            "rows": {f"{ratio}:1": rows_as_json(own) for ratio, own in rows.items()},
+        },
+    )
 
 
 def _row(method: str, result: Result) -> Row:
@@ -164,31 +195,37 @@ def _row(method: str, result: Result) -> Row:
     )
 
 
-def _overview(curves: Mapping[str, Mapping[float, np.ndarray]]) -> Figure:
+def _pictures(ratio: int, results: Mapping[str, Result], rows: Sequence[Row]) -> list[Picture]:
+    """Test error along training and at the end, at one ratio."""
+    title = f"4 against 9 at {ratio}:1, ten clean images"
+    runs = {method: (result, 0) for method, result in results.items()}
+    curves = plotting.test_error_curves(runs, title=title)
+    groups = {row.method: row.values for row in rows}
+    bars = plotting.error_bars(groups, title=title, label="test error (%)")
+    return [
+        Picture(f"figure2_curves_{ratio}to1", curves),
+        Picture(f"figure2_errors_{ratio}to1", bars),
+    ]
+
+
+def _overview(rows: Mapping[int, Sequence[Row]]) -> Figure:
     """The paper's figure: error against imbalance ratio."""
-    labels = {share / (1 - share): ratio for ratio, share in _SHARES.items()}
-    return draw(
-        {method: curves[method] for method in METHODS if method in curves},
-        _COLORS,
+    curves: dict[str, dict[float, np.ndarray]] = {name: {} for name in _NAMES}
+    for ratio, own in rows.items():
+        for row in own:
+            curves[row.method][ratio] = np.array(row.values)
+    return curves_figure(
+        {name: own for name, own in curves.items() if own},
+        {method.name: method.color for method in _METHODS.values()},
         title="4 against 9, ten clean images",
         x="majority to minority",
         y="test error (%)",
         is_logarithmic=True,
-        tick_labels=labels,
+        tick_labels={ratio: f"{ratio}:1" for ratio in _RATIOS},
     )
 
 
 ITEMS = {"Figure 2": "test error on MNIST 4 against 9 under class imbalance, ten clean images"}
-_COMMAND = "hours on a CPU: python -m experiments run ren2018.figure2 --preset paper"
-
-_MILD = "perhaps: where the imbalance is mild, weights and samples by class suffice"
-_CAUSES = {
-    "at 9:1 lookahead": _MILD,
-    "at 19:1 lookahead": _MILD,
-    "lookahead has": "perhaps: ten clean images make the seeds differ",
-    "random is within": "perhaps: the step at which fours are found at last varies with the seed",
-    "rises by ten": "it does rise, but by less on most seeds (table.txt)",
-}
 
 EXPERIMENT = Experiment(
     name="ren2018.figure2",
@@ -202,7 +239,7 @@ EXPERIMENT = Experiment(
     arms=_arms,
     present=_present,
     items=ITEMS,
-    printed=not_run("Figure 2", {}, claims(list(_SHARES)), ITEMS, _COMMAND),
-    entries=stored_statements(PAPER, ITEMS),
-    causes=_CAUSES,
+    printed=not_run(
+        _claims(), "hours on a CPU: python -m experiments run ren2018.figure2 --preset paper"
+    ),
 )

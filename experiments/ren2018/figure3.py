@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 
 from experiments.data import Source, Task, make_task
 from experiments.explain.telescope import ZERO
+from experiments.ren2018.table_page import TableExtras
 from experiments.reporting import plotting
+from experiments.reporting.page import Picture
 from experiments.tools.files import write_arrays
 from experiments.training.config import RunConfig
 from experiments.training.driver import build_model
@@ -29,7 +31,7 @@ from weighting import losses
 from weighting.metrics import corruption_auc
 from weighting.schemes.lookahead import lookahead_weights
 
-RATE = 0.4
+_RATE = 0.4
 
 
 class Weighed(NamedTuple):
@@ -63,7 +65,7 @@ def weigh_validation(config: RunConfig, seed: int, source: Source) -> tuple[Weig
     own = [order[validation.true_labels[order] == c] for c in classes]
     size = min(config.batch_size, *map(len, own))
     single = np.stack([members[:size] for members in own])
-    is_flipped = rng.random(single.shape) < RATE
+    is_flipped = rng.random(single.shape) < _RATE
     given = np.where(is_flipped, background, validation.true_labels[single]).astype(np.int32)
     return left, Weighed(np.asarray(weigh(validation.inputs[single], given)), is_flipped)
 
@@ -106,7 +108,7 @@ def _half_trained(config: RunConfig, task: Task):
     return functools.partial(weigh, network, clean)
 
 
-def measures_of(left: Weighed, right: Weighed) -> dict[str, float]:
+def flip_measures(left: Weighed, right: Weighed) -> dict[str, float]:
     """Shares of zero weights among flipped images, and the weight's AUC as a detector of flips."""
 
     def auc(found: Weighed) -> float:
@@ -125,7 +127,7 @@ def measures_of(left: Weighed, right: Weighed) -> dict[str, float]:
     }
 
 
-def histograms(left: Weighed, right: Weighed, *, title: str) -> Figure:
+def _histograms(left: Weighed, right: Weighed, *, title: str) -> Figure:
     """Both panels: the share of right and of flipped images by weight, all trials pooled.
 
     The first bar holds the weights that are exactly zero, the last one also all larger ones.
@@ -156,7 +158,7 @@ def histograms(left: Weighed, right: Weighed, *, title: str) -> Figure:
     return figure
 
 
-def store(path: Path, found: list[tuple[Weighed, Weighed]]) -> None:
+def store_weights(path: Path, found: list[tuple[Weighed, Weighed]]) -> None:
     """Writes the weights of all trials, along a leading axis."""
     sides = zip(*found, strict=True)
     arrays = {
@@ -167,7 +169,7 @@ def store(path: Path, found: list[tuple[Weighed, Weighed]]) -> None:
     write_arrays(path, arrays)
 
 
-def stored(path: Path) -> list[tuple[Weighed, Weighed]]:
+def stored_weights(path: Path) -> list[tuple[Weighed, Weighed]]:
     """Both sides of every trial."""
     with np.load(path, allow_pickle=False) as file:
         left, right = (
@@ -180,17 +182,18 @@ def stored(path: Path) -> list[tuple[Weighed, Weighed]]:
     return list(zip(left, right, strict=True))
 
 
-def show(folder: Path, dataset: str, label: str) -> dict[str, np.ndarray]:
-    """Draws what is stored for a data set; returns its measures [S], none if nothing is."""
+def stored_extras(folder: Path, dataset: str, label: str) -> TableExtras:
+    """The picture of what is stored for a data set, and its measures; nothing if nothing is."""
     path = folder / f"figure3_{dataset}.npz"
     if not path.exists():
-        return {}
-    found = stored(path)
+        return TableExtras()
+    found = stored_weights(path)
     pooled = [
         Weighed(*(np.stack(arrays) for arrays in zip(*side, strict=True)))
         for side in zip(*found, strict=True)
     ]
     title = f"{label}: lookahead's weights of validation images, 40 % flipped to background"
-    plotting.save(histograms(*pooled, title=title), folder / f"figure3_{dataset}.png")
-    measures = [measures_of(*sides) for sides in found]
-    return {name: np.array([own[name] for own in measures]) for name in measures[0]}
+    picture = Picture(f"figure3_{dataset}", _histograms(*pooled, title=title), "Figure 3")
+    trials = [flip_measures(*sides) for sides in found]
+    measures = {name: np.array([own[name] for own in trials]) for name in trials[0]}
+    return TableExtras(measures, [picture])

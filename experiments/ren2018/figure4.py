@@ -4,110 +4,100 @@ The paper's text names 15, 100 and about 1,000 clean images. Every number of cle
 own split; the training set keeps its size.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from experiments.ren2018.claims import PAPER, about, not_run
-from experiments.ren2018.noise import Setting, configuration, with_drops
-from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
-from experiments.ren2018.sweep import Sweep, arms_of, at, present_sweep
+from experiments.ren2018.claims import about
+from experiments.ren2018.noise import NOISE_METHODS, configuration
+from experiments.ren2018.settings import curve_setting
+from experiments.ren2018.sweep import Sweep, at, sweep_arms, sweep_page
 from experiments.reporting.claims import Claim
 from experiments.reporting.experiment import Experiment
-from experiments.reporting.ledger import stored_statements
+from experiments.reporting.ledger import not_run
+from experiments.reporting.page import Page
 from experiments.training.config import RunConfig
 
-NOISE = "background:0.4:3"
-SIZES = (15, 50, 100, 300, 1000)
-_NAMED = (15, 100, 1000)  # by the paper's text
+_FEWEST, _HUNDRED, _MOST = 15, 100, 1000  # clean images, named by the paper's text
+_SIZES = {
+    "smoke": (_FEWEST, _HUNDRED),
+    "cpu": (_FEWEST, _HUNDRED, _MOST),
+    "paper": (_FEWEST, 50, _HUNDRED, 300, _MOST),
+}
+_NUM_TRAIN = {"smoke": 1000, "cpu": 4000, "paper": 44_000}
 _METHODS = ("ours", "baseline_ft", "baseline_es")
-_ROWS = ("BASELINE +FT", "BASELINE +ES +FT", "OURS")
+_OURS, _TUNED, _EARLY_TUNED = "OURS", "BASELINE +FT", "BASELINE +ES +FT"
+_ROWS = (_TUNED, _EARLY_TUNED, _OURS)
 ITEMS = {"Figure 4": "accuracy against the number of clean images, 40 % flipped to one class"}
 
 
-def sweep(preset: str) -> Sweep:
-    """Figure 4 as the preset makes it."""
-    if preset == "paper":
-        dataset, sizes, methods = "cifar10", SIZES, _METHODS
-    elif preset == "cpu":
-        dataset, sizes, methods = "mnist", _NAMED, _METHODS
-    else:
-        dataset, sizes, methods = "digits", (15, 100), _METHODS[:2]
+def _sweep(preset: str) -> Sweep:
+    methods = _METHODS[:2] if preset == "smoke" else _METHODS
+    setting = curve_setting(preset)
 
     def of(name: str, value: float) -> RunConfig:
-        return configuration(name, _setting(preset, int(value)), NOISE, tunes=name != "ours")
+        method, base = NOISE_METHODS[name], setting.base
+        task = replace(base.task, num_clean=int(value), num_train=_NUM_TRAIN[preset])
+        own = setting._replace(base=replace(base, task=task))
+        return configuration(method, own, "background:0.4:3", tunes=method.tuned_row in _ROWS)
 
-    axis = "clean images"
-    return Sweep("Figure 4", axis, sizes, dataset, methods, _ROWS, of, is_logarithmic=True)
-
-
-def _setting(preset: str, num_clean: int) -> Setting:
-    if preset == "paper":
-        base = paper_base("cifar10", "resnet32", num_clean)
-        base = replace(base, task=replace(base.task, num_train=44_000))
-        return Setting(with_drops(base, 80_000, 1 / 2, 3 / 4), 5000, 2000, 5)
-    if preset == "cpu":
-        base = replace(cpu_base("mnist", num_clean), num_evals=4)
-        base = replace(base, task=replace(base.task, num_train=4000))
-        return cpu_setting(base, 1 / 2, 3 / 4)
-    setting = smoke_setting()
-    task = replace(setting.base.task, num_clean=num_clean, num_train=1000)
-    return setting._replace(base=replace(setting.base, task=task))
+    return Sweep(
+        "Figure 4",
+        "figure4",
+        "clean images",
+        _SIZES[preset],
+        setting.base.task.dataset,
+        {name: NOISE_METHODS[name] for name in methods},
+        _ROWS,
+        of,
+        is_logarithmic=True,
+    )
 
 
-def claims(label: str) -> list[Claim]:
-    """What the paper reads off the figure (Sec. 4.3)."""
-    place = "Fig. 4, Sec. 4.3"
-    fewest, hundred, most = SIZES[0], SIZES[2], SIZES[-1]
-    ours, tuned = "OURS", "BASELINE +ES +FT"
+def _claims(label: str) -> list[Claim]:
+    """What the paper reads off the figure."""
 
-    def within_three(few: np.ndarray, many: np.ndarray) -> np.ndarray:
-        return many - few <= 3
+    def claim(text: str, needs: tuple[str, ...], holds: Callable[..., np.ndarray]) -> Claim:
+        return about(f"{label}: {text}", "Figure 4", "Fig. 4, Sec. 4.3", needs, holds)
 
     return [
-        about(
-            f"{label}: with 15 clean images OURS is at most three points below its own with 100",
-            place,
-            (at(ours, fewest), at(ours, hundred)),
-            within_three,
+        claim(
+            "with 15 clean images OURS is at most three points below its own with 100",
+            (at(_OURS, _FEWEST), at(_OURS, _HUNDRED)),
+            lambda fewest, hundred: hundred - fewest <= 3,
         ),
-        about(
-            f"{label}: with 1,000 clean images OURS is at most one point above its own with 100",
-            place,
-            (at(ours, hundred), at(ours, most)),
+        claim(
+            "with 1,000 clean images OURS is at most one point above its own with 100",
+            (at(_OURS, _HUNDRED), at(_OURS, _MOST)),
             lambda hundred, most: most - hundred <= 1,
         ),
         *(
-            about(
-                f"{label}: with 15 clean images {row} is five points or more below its own "
-                "with 1,000",
-                place,
-                (at(row, fewest), at(row, most)),
-                lambda few, many: many - few >= 5,
+            claim(
+                f"with 15 clean images {row} is five points or more below its own with 1,000",
+                (at(row, _FEWEST), at(row, _MOST)),
+                lambda fewest, most: most - fewest >= 5,
             )
-            for row in ("BASELINE +FT", tuned)
+            for row in (_TUNED, _EARLY_TUNED)
         ),
-        about(
-            f"{label}: with 15 clean images OURS is above both fine-tuned baselines",
-            place,
-            (at(ours, fewest), at("BASELINE +FT", fewest), at(tuned, fewest)),
-            lambda ours, plain, early: ours > np.maximum(plain, early),
+        claim(
+            "with 15 clean images OURS is above both fine-tuned baselines",
+            (at(_OURS, _FEWEST), at(_TUNED, _FEWEST), at(_EARLY_TUNED, _FEWEST)),
+            lambda ours, tuned, early: ours > np.maximum(tuned, early),
         ),
-        about(
-            f"{label}: with 1,000 clean images {tuned} catches up with OURS, to a point",
-            place,
-            (at(tuned, most), at(ours, most)),
-            lambda tuned, ours: tuned >= ours - 1,
+        claim(
+            f"with 1,000 clean images {_EARLY_TUNED} catches up with OURS, to a point",
+            (at(_EARLY_TUNED, _MOST), at(_OURS, _MOST)),
+            lambda early, ours: early >= ours - 1,
         ),
     ]
 
 
-def _present(folder: Path, preset: str) -> str:
-    return present_sweep(folder, preset, sweep(preset), claims)
+def _present(folder: Path, preset: str) -> Page:
+    sweep = _sweep(preset)
+    return sweep_page(folder, preset, sweep, _claims(sweep.label))
 
-
-_COMMAND = "a GPU: python -m experiments run ren2018.figure4 --preset paper"
 
 EXPERIMENT = Experiment(
     name="ren2018.figure4",
@@ -118,9 +108,10 @@ EXPERIMENT = Experiment(
         "the sizes that the text names; ten minutes",
         "paper": "CIFAR-10, ResNet-32, 80,000 steps, 5 seeds; a GPU, a day or two",
     },
-    arms=lambda preset: arms_of(sweep(preset)),
+    arms=lambda preset: sweep_arms(_sweep(preset)),
     present=_present,
     items=ITEMS,
-    printed=not_run("Figure 4", {}, claims("CIFAR-10"), ITEMS, _COMMAND),
-    entries=stored_statements(PAPER, ITEMS),
+    printed=not_run(
+        _claims("CIFAR-10"), "a GPU: python -m experiments run ren2018.figure4 --preset paper"
+    ),
 )

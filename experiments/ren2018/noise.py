@@ -21,45 +21,36 @@ from experiments.training.schedule import parse_schedule
 LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "digits": "digits"}
 
 
-class Method(NamedTuple):
+class NoiseMethod(NamedTuple):
     """A row of a table, and the row after fine-tuning."""
 
     row: str
     tuned_row: str
-    changes: Mapping[str, Any]
+    changes: Mapping[str, Any]  # of a training's configuration
     stops_early: bool = False
-    times: int = 1  # as many steps
+    is_clean_only: bool = False  # learns from the clean images alone
 
 
-METHODS = {
-    "baseline": Method("BASELINE", "", {}),  # kept as it is at the end of training, for Figure 6
-    "baseline_ft": Method("BASELINE", "BASELINE +FT", {}),
-    "baseline_es": Method("BASELINE +ES", "BASELINE +ES +FT", {}, stops_early=True),
-    "random": Method("RANDOM", "RANDOM +FT", {"weighting": "random"}),
-    "weighted": Method("WEIGHTED", "WEIGHTED +FT", {"weighting": "oracle_noise"}),
-    "reed_hard": Method("REED-HARD", "", {"loss": "bootstrap_hard:0.8"}),
-    "reed_soft_es": Method("REED SOFT +ES", "", {"loss": "bootstrap_soft:0.95"}, True),
-    "reed_hard_es": Method("REED HARD +ES", "", {"loss": "bootstrap_hard:0.8"}, True),
-    "s_model": Method("S-MODEL", "", {"procedure": "noise_layer"}),
-    "s_model_conf": Method(
-        "S-MODEL +CONF", "S-MODEL +CONF +FT", {"procedure": "noise_layer_confusion"}
-    ),
-    "s_model_conf_es": Method(
-        "S-MODEL +CONF +ES", "S-MODEL +CONF +ES +FT", {"procedure": "noise_layer_confusion"}, True
-    ),
-    "mentornet": Method("MENTORNET", "MENTORNET +FT", {"weighting": "mentornet:0.6"}),
-    "clean_only": Method("CLEAN ONLY", "", {}),
-    "ours": Method("OURS", "", {"weighting": "lookahead"}),
-    "ours_clipped": Method("OURS clipped", "", {"weighting": "lookahead+clip:0:5"}),
-    "baseline_long": Method("BASELINE, 4 x steps", "", {}, times=4),
-    "ours_long": Method("OURS, 4 x steps", "", {"weighting": "lookahead"}, times=4),
-    "ours_clipped_long": Method(
-        "OURS clipped, 4 x steps", "", {"weighting": "lookahead+clip:0:5"}, times=4
-    ),
+_CONFUSION = {"procedure": "noise_layer_confusion"}
+NOISE_METHODS = {
+    "baseline": NoiseMethod("BASELINE", "", {}),  # kept as it is when trained, for Figure 6
+    "baseline_ft": NoiseMethod("BASELINE", "BASELINE +FT", {}),
+    "baseline_es": NoiseMethod("BASELINE +ES", "BASELINE +ES +FT", {}, stops_early=True),
+    "random": NoiseMethod("RANDOM", "RANDOM +FT", {"weighting": "random"}),
+    "weighted": NoiseMethod("WEIGHTED", "WEIGHTED +FT", {"weighting": "oracle_noise"}),
+    "reed_hard": NoiseMethod("REED-HARD", "", {"loss": "bootstrap_hard:0.8"}),
+    "reed_soft_es": NoiseMethod("REED SOFT +ES", "", {"loss": "bootstrap_soft:0.95"}, True),
+    "reed_hard_es": NoiseMethod("REED HARD +ES", "", {"loss": "bootstrap_hard:0.8"}, True),
+    "s_model": NoiseMethod("S-MODEL", "", {"procedure": "noise_layer"}),
+    "s_model_conf": NoiseMethod("S-MODEL +CONF", "S-MODEL +CONF +FT", _CONFUSION),
+    "s_model_conf_es": NoiseMethod("S-MODEL +CONF +ES", "S-MODEL +CONF +ES +FT", _CONFUSION, True),
+    "mentornet": NoiseMethod("MENTORNET", "MENTORNET +FT", {"weighting": "mentornet:0.6"}),
+    "clean_only": NoiseMethod("CLEAN ONLY", "", {}, is_clean_only=True),
+    "ours": NoiseMethod("OURS", "", {"weighting": "lookahead"}),
 }
 
 
-class Setting(NamedTuple):
+class NoiseSetting(NamedTuple):
     """How a data set is learned, but for the noise and the method."""
 
     base: RunConfig  # with the schedule of methods that do not stop early
@@ -87,24 +78,17 @@ def stopped_early(config: RunConfig) -> RunConfig:
     return with_drops(config, config.num_steps * 3 // 4, 2 / 3, 5 / 6)
 
 
-def lengthened(config: RunConfig, times: int) -> RunConfig:
-    """The configuration with as many times the steps, drops at the same shares of them."""
-    drops = parse_schedule(config.schedule).drops
-    shares = [drop / config.num_steps for drop in drops]
-    return with_drops(config, times * config.num_steps, *shares)
-
-
-def configuration(name: str, setting: Setting, noise: str, *, tunes: bool) -> RunConfig:
-    """A method's configuration under a noise, with all seeds."""
-    method, base = METHODS[name], setting.base
+def configuration(
+    method: NoiseMethod, setting: NoiseSetting, noise: str, *, tunes: bool
+) -> RunConfig:
+    """A method's configuration under a noise, with all seeds; `tunes`: then fine-tuned."""
+    base = setting.base
     config = replace(base, task=replace(base.task, noise=noise), seeds=setting.num_trials)
-    if name == "clean_only":  # fine-tuning from scratch, at the learning rate of a training
+    if method.is_clean_only:  # fine-tuning from scratch, at the learning rate of a training
         return replace(config, num_steps=0, fine_tune_steps=setting.clean_only_steps)
     config = replace(config, **method.changes)
     if method.stops_early:
         config = stopped_early(config)
-    if method.times > 1:
-        config = lengthened(config, method.times)
     if tunes:
         rate, schedule = setting.fine_tune_learning_rate, parse_schedule(config.schedule)
         if rate is None:
@@ -114,53 +98,64 @@ def configuration(name: str, setting: Setting, noise: str, *, tunes: bool) -> Ru
     return config
 
 
-class Benchmark(NamedTuple):
-    """A table: one kind of noise, and all its rows."""
+class NoiseTable(NamedTuple):
+    """A table as a preset makes it: one kind of noise, and all its rows."""
 
     item: str  # "Table 1"
+    name: str  # of its files: "table1"
     noise: str  # "uniform:0.4" or "background:0.4"
     backgrounds: Mapping[str, Sequence[int]]  # data set -> the background class of each trial
-    methods: Sequence[str]
+    methods: Sequence[str]  # of NOISE_METHODS
     rows: Sequence[str]  # that are shown, in order
-    settings: Mapping[str, Setting]  # by data set
+    settings: Mapping[str, NoiseSetting]  # by data set
 
 
-def rows_of(methods: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
+def rows_made(methods: Sequence[str], rows: Sequence[str]) -> tuple[str, ...]:
     """Which of a table's rows the methods make."""
-    made = {row for name in methods for row in (METHODS[name].row, METHODS[name].tuned_row)}
+    chosen = [NOISE_METHODS[name] for name in methods]
+    made = {row for method in chosen for row in (method.row, method.tuned_row)}
     return tuple(row for row in rows if row in made)
 
 
-def arms_of(benchmark: Benchmark) -> Arms:
+def table_arms(table: NoiseTable) -> Arms:
     """DATASET/METHOD, or DATASET/METHOD/TRIAL where every trial has its own background class."""
-    arms = {}
-    for dataset, setting in benchmark.settings.items():
-        for name in benchmark.methods:
-            tunes = METHODS[name].tuned_row in benchmark.rows
-            classes = benchmark.backgrounds.get(dataset, ())
-            if not classes:
-                config = configuration(name, setting, benchmark.noise, tunes=tunes)
-                arms[f"{dataset}/{name}"] = [config]
-            for trial, background in enumerate(classes[: setting.num_trials]):
-                noise = f"{benchmark.noise}:{background}"
-                config = configuration(name, setting, noise, tunes=tunes)
-                arms[f"{dataset}/{name}/{trial}"] = [replace(config, seeds=1, first_seed=trial)]
-    return arms
+    return {
+        arm: [config]
+        for dataset in table.settings
+        for arms in _trials(table, dataset).values()
+        for arm, config in arms.items()
+    }
 
 
-def finished(benchmark: Benchmark, folder: Path, dataset: str) -> dict[str, list[Path]]:
+def _trials(table: NoiseTable, dataset: str) -> dict[str, dict[str, RunConfig]]:
+    """The arms of every method on a data set, one or one a trial."""
+    setting, classes = table.settings[dataset], table.backgrounds.get(dataset, ())
+    found = {}
+    for name in table.methods:
+        method, arm = NOISE_METHODS[name], f"{dataset}/{name}"
+        tunes = method.tuned_row in table.rows
+        if not classes:
+            found[name] = {arm: configuration(method, setting, table.noise, tunes=tunes)}
+            continue
+        found[name] = {}
+        for trial, background in enumerate(classes[: setting.num_trials]):
+            noise = f"{table.noise}:{background}"
+            config = configuration(method, setting, noise, tunes=tunes)
+            found[name][f"{arm}/{trial}"] = replace(config, seeds=1, first_seed=trial)
+    return found
+
+
+def finished_trials(table: NoiseTable, folder: Path, dataset: str) -> dict[str, list[Path]]:
     """The folders of every method whose trials are all finished."""
-    found: dict[str, list[Path]] = {}
-    for name in arms_of(benchmark._replace(settings={dataset: benchmark.settings[dataset]})):
-        found.setdefault(name.split("/")[1], []).append(folder / name)
+    found = {name: [folder / arm for arm in arms] for name, arms in _trials(table, dataset).items()}
     return {name: paths for name, paths in found.items() if all(map(is_finished, paths))}
 
 
-def read(benchmark: Benchmark, folder: Path, dataset: str) -> dict[str, Result]:
+def trials_joined(table: NoiseTable, folder: Path, dataset: str) -> dict[str, Result]:
     """The results of the finished methods, the trials as seeds of one result."""
     return {
         name: joined([load_result(path) for path in paths])
-        for name, paths in finished(benchmark, folder, dataset).items()
+        for name, paths in finished_trials(table, folder, dataset).items()
     }
 
 
@@ -182,14 +177,22 @@ def joined(results: Sequence[Result]) -> Result:
     )
 
 
-def accuracies(results: Mapping[str, Result], rows: Sequence[str]) -> dict[str, np.ndarray]:
-    """Test accuracies [S] in percent at the end of training, and after fine-tuning, by row."""
+def row_accuracies(
+    results: Mapping[str, Result], methods: Mapping[str, NoiseMethod], rows: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Test accuracies [S] in percent at the end of training, and after fine-tuning, by row.
+
+    Args:
+      results: by the method's name.
+      methods: by the same names.
+      rows: that are wanted, in order.
+    """
     found: dict[str, np.ndarray] = {}
     for name, result in results.items():
         accuracy = 100 * result.history["test_accuracy"][0].astype(float)
-        found[METHODS[name].row] = accuracy[:, last_evaluation(result)]
-        if METHODS[name].tuned_row in rows:
-            found[METHODS[name].tuned_row] = accuracy[:, -1]
+        found[methods[name].row] = accuracy[:, last_evaluation(result)]
+        if methods[name].tuned_row in rows:
+            found[methods[name].tuned_row] = accuracy[:, -1]
     return {row: found[row] for row in rows if row in found}
 
 

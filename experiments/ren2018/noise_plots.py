@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.explain import telescope_plots
-from experiments.ren2018.noise import LABELS, METHODS
+from experiments.ren2018.noise import LABELS, NOISE_METHODS
 from experiments.reporting import plotting
 from experiments.reporting.method_rows import last_evaluation
+from experiments.reporting.page import Picture
 from experiments.tools.statistics import finite_mean, standard_error
 from experiments.training.result import Result
 from experiments.training.schedule import parse_schedule
 
-COLORS = {
+_COLORS = {
     "BASELINE": "#333333",
     "S-MODEL": "#CC79A7",
     "S-MODEL +CONF": "#D55E00",
@@ -24,14 +24,15 @@ COLORS = {
 }
 
 
-def save_confusion(folder: Path, dataset: str, results: Mapping[str, Result], kind: str) -> None:
+def confusion_pictures(dataset: str, results: Mapping[str, Result], kind: str) -> list[Picture]:
     """Figure 6: confusion matrices of BASELINE and OURS, of the first trial's test images."""
     found = {n: _first_seed(results[n]) for n in ("baseline", "ours") if n in results}
-    if found:
-        runs = {METHODS[name].row: (result, 0) for name, result in found.items()}
-        title = f"{LABELS[dataset]}, {kind}: test images, first trial"
-        figure = telescope_plots.confusion_matrices(runs, title=title)
-        plotting.save(figure, folder / f"figure6_{dataset}.png")
+    if not found:
+        return []
+    runs = {NOISE_METHODS[name].row: (result, 0) for name, result in found.items()}
+    title = f"{LABELS[dataset]}, {kind}: test images, first trial"
+    figure = telescope_plots.confusion_matrices(runs, title=title)
+    return [Picture(f"figure6_{dataset}", figure, "Figure 6")]
 
 
 def _first_seed(result: Result) -> Result:
@@ -39,7 +40,9 @@ def _first_seed(result: Result) -> Result:
     return replace(result, history=history)
 
 
-def training_curves(results: Mapping[str, Result], names: Sequence[str], *, title: str) -> Figure:
+def accuracies_on_given_labels(
+    results: Mapping[str, Result], names: Sequence[str], *, title: str
+) -> Figure:
     """Figure 7: training (dotted) and validation accuracy (solid) against steps, on wrong labels.
 
     Lines are means over the trials, bands one standard error of the validation accuracy; vertical
@@ -49,9 +52,9 @@ def training_curves(results: Mapping[str, Result], names: Sequence[str], *, titl
     axes = figure.subplots()
     handles = []
     for name in (name for name in names if name in results):
-        result, row = results[name], METHODS[name].row
+        result, row = results[name], NOISE_METHODS[name].row
         end = last_evaluation(result) + 1
-        steps, color = result.history["step"][:end], COLORS[row]
+        steps, color = result.history["step"][:end], _COLORS[row]
         train, validation = (
             100 * result.history[f"{split}_accuracy"][0, :, :end]
             for split in ("train", "validation")

@@ -14,95 +14,136 @@ import numpy as np
 
 from experiments.ren2018 import table2
 from experiments.ren2018.claims import about
-from experiments.ren2018.noise import METHODS, Setting, configuration, with_drops
-from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
-from experiments.ren2018.sweep import Sweep, arms_of, at, curves_table, present_sweep
+from experiments.ren2018.noise import NOISE_METHODS, NoiseMethod, configuration, with_drops
+from experiments.ren2018.sweep import (
+    ROW_COLORS,
+    Sweep,
+    at,
+    curves_table,
+    measures_at,
+    sweep_arms,
+    sweep_page,
+)
 from experiments.reporting.claims import Claim
 from experiments.reporting.experiment import Experiment
+from experiments.reporting.page import Page
 from experiments.training.config import RunConfig
-from experiments.training.result import is_finished, load_result
+from experiments.training.result import Result, is_finished, load_result
+from experiments.training.schedule import parse_schedule
 
-_METHODS = ("baseline", "ours", "ours_clipped", "baseline_long", "ours_long", "ours_clipped_long")
-ROWS = tuple(METHODS[name].row for name in _METHODS)
-USED = "OURS: share of the batch used"
+_TIMES, _LONGER = 4, ", 4 x steps"  # the end of a row's name
+_METHODS = {
+    "baseline": NOISE_METHODS["baseline"],
+    "ours": NOISE_METHODS["ours"],
+    "ours_clipped": NoiseMethod("OURS clipped", "", {"weighting": "lookahead+clip:0:5"}),
+}
+_LONG_METHODS = {
+    f"{name}_long": method._replace(row=f"{method.row}{_LONGER}")
+    for name, method in _METHODS.items()
+}
+_ALL = _METHODS | _LONG_METHODS
+_COLORS = ROW_COLORS | {
+    "OURS clipped": "#0072B2",
+    "BASELINE, 4 x steps": "#888888",
+    "OURS, 4 x steps": "#66C2A5",
+    "OURS clipped, 4 x steps": "#56B4E9",
+}
 ITEMS = {"Table 2": table2.ITEMS["Table 2"]}
 
 
-def _setting(preset: str) -> Setting:
-    drops = (1 / 2, 3 / 4)
-    if preset == "paper":
-        base = paper_base("cifar10", "resnet32", 100)
-        return Setting(with_drops(base, 20_000, *drops), 0, 0, 5)
-    if preset == "cpu":
-        return cpu_setting(cpu_base("cifar10", 100), *drops)
-    return smoke_setting()
+def lengthened(config: RunConfig, times: int) -> RunConfig:
+    """The configuration with as many times the steps, drops at the same shares of them."""
+    drops = parse_schedule(config.schedule).drops
+    shares = [drop / config.num_steps for drop in drops]
+    return with_drops(config, times * config.num_steps, *shares)
 
 
-def sweep(preset: str) -> Sweep:
+def _sweep(preset: str) -> Sweep:
     """BASELINE, OURS and OURS clipped against the learning rate; and with four times the steps."""
-    setting = _setting(preset)
+    dataset, setting = next(iter(table2.settings_of(preset).items()))
+    if preset == "paper":  # four times as many steps are those of Table 2
+        base = with_drops(setting.base, setting.base.num_steps // _TIMES, 1 / 2, 3 / 4)
+        setting = setting._replace(base=base)
 
     def of(name: str, rate: float) -> RunConfig:
-        base = replace(setting.base, learning_rate=rate)
-        return configuration(name, setting._replace(base=base), "background:0.4:3", tunes=False)
+        at_rate = setting._replace(base=replace(setting.base, learning_rate=rate))
+        config = configuration(_ALL[name], at_rate, "background:0.4:3", tunes=False)
+        return lengthened(config, _TIMES) if name in _LONG_METHODS else config
 
-    rates = (0.01, 0.1) if preset == "smoke" else (0.003, 0.01, 0.03, 0.1)
     return Sweep(
         "Rates",
+        "rates",
         "learning rate",
-        rates,
-        setting.base.task.dataset,
-        _METHODS,
-        ROWS,
+        (0.01, 0.1) if preset == "smoke" else (0.003, 0.01, 0.03, 0.1),
+        dataset,
+        _ALL,
+        [method.row for method in _ALL.values()],
         of,
         is_logarithmic=True,
+        colors=_COLORS,
     )
 
 
-def claims(label: str, rates: Sequence[float]) -> list[Claim]:
+def _share_used(row: str) -> str:
+    """The name of a measure."""
+    return f"{row}: share of the batch used"
+
+
+def _claims(label: str, rates: Sequence[float]) -> list[Claim]:
     """What stands behind OURS in Table 2; controls all, for the paper says nothing of it."""
-    place, found = "ablation", []
+    item, place, found = "Table 2", "ablation", []
+    base, ours, clipped = (method.row for method in _METHODS.values())
     for rate in rates:
         where = f"{label}, learning rate {rate:g}"
-        for steps, (base, ours, clipped) in (("", ROWS[:3]), (", 4 x steps", ROWS[3:])):
+        for steps in ("", _LONGER):
             for row, other in ((ours, base), (clipped, base), (clipped, ours)):
-                text = f"{where}{steps}: {row.split(',')[0]} is above {other.split(',')[0]}"
-                needs = (at(row, rate), at(other, rate))
-                found.append(about(text, place, needs, np.greater))
+                text = f"{where}{steps}: {row} is above {other}"
+                needs = (at(f"{row}{steps}", rate), at(f"{other}{steps}", rate))
+                found.append(about(text, item, place, needs, np.greater))
         text = f"{where}: OURS uses less than a third of its batches"
-        found.append(about(text, place, (at(USED, rate),), lambda share: share < 100 / 3))
+        needs = (at(_share_used(ours), rate),)
+        found.append(about(text, item, place, needs, lambda share: share < 100 / 3))
     return [claim._replace(is_control=True) for claim in found]
 
 
-def further_measures(swept: Sweep, folder: Path) -> dict[str, dict[float, np.ndarray]]:
-    """Percent [S] by measure and rate: noisy validation accuracy, and the share of a batch used.
+def _validation_accuracy(result: Result) -> np.ndarray:
+    """At the end of training, on noisy labels; percent [S]."""
+    return 100 * result.history["validation_accuracy"][0, :, -1].astype(float)
 
-    The share is the effective sample size by the batch size, mean over the last half of training.
-    """
+
+def _late_share_used(result: Result) -> np.ndarray:
+    """The effective sample size by the batch size, mean over the last half; percent [S]."""
+    sizes = result.history["train_effective_sample_size"][0].astype(float)
+    late = 100 * sizes[:, sizes.shape[1] // 2 :].mean(axis=1)
+    return late / result.configs[0].batch_size
+
+
+def _further_curves(sweep: Sweep, folder: Path) -> dict[str, dict[float, np.ndarray]]:
+    """Noisy validation accuracy, and the share of a batch used, of the methods as long as usual."""
     found: dict[str, dict[float, np.ndarray]] = {}
-    for rate in swept.values:
-        for name in _METHODS[:3]:
-            path = folder / f"{rate:g}" / name
-            if not is_finished(path):
-                continue
-            result = load_result(path)
-            row, history = METHODS[name].row, result.history
-            accuracy = 100 * history["validation_accuracy"][0, :, -1].astype(float)
-            found.setdefault(f"{row}: noisy validation accuracy", {})[rate] = accuracy
-            sizes = history["train_effective_sample_size"][0].astype(float)
-            late = 100 * sizes[:, sizes.shape[1] // 2 :].mean(axis=1)
-            share = late / result.configs[0].batch_size
-            found.setdefault(f"{row}: share of the batch used", {})[rate] = share
-    return dict(sorted(found.items(), key=lambda item: item[0].split(": ")[::-1]))
+    results = {
+        (name, rate): load_result(path)
+        for name in _METHODS
+        for rate in sweep.values
+        if is_finished(path := folder / f"{rate:g}" / name)
+    }
+    for (name, rate), result in results.items():
+        row = f"{_METHODS[name].row}: noisy validation accuracy"
+        found.setdefault(row, {})[rate] = _validation_accuracy(result)
+    for (name, rate), result in results.items():
+        row = _share_used(_METHODS[name].row)
+        found.setdefault(row, {})[rate] = _late_share_used(result)
+    return found
 
 
-def _present(folder: Path, preset: str) -> str:
-    swept = sweep(preset)
-    more = further_measures(swept, folder)
-    asked = claims(swept.label, swept.values)
-    measures = {at(name, rate): x for name, own in more.items() for rate, x in own.items()}
-    text = present_sweep(folder, preset, swept, lambda label: asked, measures)
-    return f"{text}\n\n{curves_table(swept, 'percent', more)}" if more else text
+def _present(folder: Path, preset: str) -> Page:
+    sweep = _sweep(preset)
+    further = _further_curves(sweep, folder)
+    claims = _claims(sweep.label, sweep.values)
+    page = sweep_page(folder, preset, sweep, claims, measures_at(further))
+    if not further:
+        return page
+    return page._replace(tables=[*page.tables, curves_table(sweep, "percent", further)])
 
 
 EXPERIMENT = Experiment(
@@ -113,7 +154,7 @@ EXPERIMENT = Experiment(
         "cpu": "CIFAR-10 (10,000 images), LeNet-5, 1,800 or 7,200 steps, 4 rates, 3 seeds; an hour",
         "paper": "CIFAR-10, ResNet-32, 20,000 and 80,000 steps, 4 rates, 5 seeds; a GPU, days",
     },
-    arms=lambda preset: arms_of(sweep(preset)),
+    arms=lambda preset: sweep_arms(_sweep(preset)),
     present=_present,
     items=ITEMS,
 )

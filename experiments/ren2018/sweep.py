@@ -7,47 +7,44 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.ren2018.claims import PAPER, Measures
-from experiments.ren2018.noise import LABELS, accuracies
+from experiments.ren2018.claims import Measures
+from experiments.ren2018.noise import LABELS, NoiseMethod, row_accuracies
 from experiments.reporting import plotting
-from experiments.reporting.claims import Claim, statements_of
+from experiments.reporting.claims import Claim, answers
 from experiments.reporting.experiment import Arms
 from experiments.reporting.ledger import show
-from experiments.reporting.statements import statements_as_json, statements_table
-from experiments.tools.files import write_csv, write_json
+from experiments.reporting.page import Page, Picture
 from experiments.tools.statistics import finite_mean, standard_error
-from experiments.tools.tables import align
+from experiments.tools.tables import Table
 from experiments.training.config import RunConfig
 from experiments.training.result import is_finished, load_result
 
 # row or method -> value on the axis -> one number per seed
-Curves = Mapping[str, Mapping[float, np.ndarray]]
+RowCurves = Mapping[str, Mapping[float, np.ndarray]]
 
-COLORS = {
+ROW_COLORS = {
     "BASELINE": "#333333",
     "BASELINE +FT": "#E69F00",
     "BASELINE +ES": "#56B4E9",
     "BASELINE +ES +FT": "#D55E00",
     "RANDOM": "#999999",
     "OURS": "#009E73",
-    "OURS clipped": "#0072B2",
-    "BASELINE, 4 x steps": "#888888",
-    "OURS, 4 x steps": "#66C2A5",
-    "OURS clipped, 4 x steps": "#56B4E9",
 }
 
 
 class Sweep(NamedTuple):
     """A figure with methods as curves."""
 
-    item: str  # "Figure 4"
+    title: str  # "Figure 4"
+    name: str  # of its files: "figure4"
     axis: str  # what is swept
     values: Sequence[float]
     dataset: str
-    methods: Sequence[str]
+    methods: Mapping[str, NoiseMethod]  # by the name of their arms
     rows: Sequence[str]
-    configuration: Callable[[str, float], RunConfig]  # (method, value) -> with all seeds
+    configuration: Callable[[str, float], RunConfig]  # (method's name, value) -> with all seeds
     is_logarithmic: bool = False
+    colors: Mapping[str, str] = ROW_COLORS  # by row
 
     @property
     def label(self) -> str:
@@ -60,7 +57,12 @@ def at(row: str, value: float) -> str:
     return f"{row} at {value:g}"
 
 
-def arms_of(sweep: Sweep) -> Arms:
+def measures_at(curves: RowCurves) -> dict[str, np.ndarray]:
+    """The numbers of curves by the names that `at` gives them."""
+    return {at(row, value): x for row, own in curves.items() for value, x in own.items()}
+
+
+def sweep_arms(sweep: Sweep) -> Arms:
     """VALUE/METHOD."""
     return {
         f"{value:g}/{name}": [sweep.configuration(name, value)]
@@ -69,75 +71,75 @@ def arms_of(sweep: Sweep) -> Arms:
     }
 
 
-def curves_of(sweep: Sweep, folder: Path) -> dict[str, dict[float, np.ndarray]]:
+def _finished_curves(sweep: Sweep, folder: Path) -> dict[str, dict[float, np.ndarray]]:
     """Test accuracies [S] in percent of what is finished, by row and value."""
     found: dict[str, dict[float, np.ndarray]] = {}
     for value in sweep.values:
         paths = {name: folder / f"{value:g}" / name for name in sweep.methods}
         results = {name: load_result(path) for name, path in paths.items() if is_finished(path)}
-        for row, values in accuracies(results, sweep.rows).items():
+        for row, values in row_accuracies(results, sweep.methods, sweep.rows).items():
             found.setdefault(row, {})[value] = values
     return {row: found[row] for row in sweep.rows if row in found}
 
 
-def present_sweep(
+def sweep_page(
     folder: Path,
     preset: str,
     sweep: Sweep,
-    claims: Callable[[str], list[Claim]],
+    claims: Sequence[Claim],
     more: Measures | None = None,
-) -> str:
-    """Writes the figure, the numbers and the statements of what is finished.
+) -> Page:
+    """The figure, the numbers and the claims of what is finished.
 
     The claims are about the accuracies `at` the values, and about `more` measures.
     """
-    curves = curves_of(sweep, folder)
-    measures = {at(row, v): x for row, own in curves.items() for v, x in own.items()}
-    measures |= more or {}
-    statements = statements_of(PAPER, claims(sweep.label), measures)
-    name = sweep.item.lower().replace(" ", "")
-    lines = [["dataset", "row", sweep.axis, "seed", "test_accuracy"]]
-    lines += [
+    curves = _finished_curves(sweep, folder)
+    measures = measures_at(curves) | dict(more or {})
+    rows = [
         [sweep.label, row, f"{value:g}", seed, f"{accuracy:.4f}"]
         for row, own in curves.items()
-        for value, accuracies_ in own.items()
-        for seed, accuracy in enumerate(accuracies_)
+        for value, accuracies in own.items()
+        for seed, accuracy in enumerate(accuracies)
     ]
-    write_csv(folder / f"{name}.csv", lines)
     stored = {measure: values.tolist() for measure, values in measures.items()}
-    summary = {"preset": preset, "measures": stored, "statements": statements_as_json(statements)}
-    write_json(folder / "summary.json", summary)
+    page = Page(
+        claims=answers(claims, measures),
+        files={
+            f"{sweep.name}.csv": [["dataset", "row", sweep.axis, "seed", "test_accuracy"], *rows]
+        },
+        summary={"preset": preset, "measures": stored},
+    )
     if not curves:
-        return "no method is finished yet"
-    title = f"{sweep.label}, labels flipped to one class"
-    figure = draw(
+        return page._replace(notes=["no method is finished yet"])
+    figure = curves_figure(
         curves,
-        COLORS,
-        title=title,
+        sweep.colors,
+        title=f"{sweep.label}, labels flipped to one class",
         x=sweep.axis,
         y="test accuracy (%)",
         is_logarithmic=sweep.is_logarithmic,
     )
-    plotting.save(figure, folder / f"{name}.png")
-    table = curves_table(sweep, "test accuracy (%)", curves)
-    return f"{table}\n\n{statements_table(statements)}"
+    return page._replace(
+        tables=[curves_table(sweep, "test accuracy (%)", curves)],
+        figures=[Picture(sweep.name, figure)],
+    )
 
 
-def curves_table(sweep: Sweep, what: str, curves: Curves) -> str:
+def curves_table(sweep: Sweep, what: str, curves: RowCurves) -> Table:
     """Means and 95 % intervals, a line per row, a column per value."""
     seeds = {len(values) for own in curves.values() for values in own.values()}
     header = ["row", *(f"{value:g}" for value in sweep.values), ""]
-    body = [
+    rows = [
         [row, *(show(own[value], 1) if value in own else "" for value in sweep.values), ""]
         for row, own in curves.items()
     ]
     count = ", ".join(map(str, sorted(seeds)))
-    title = f"{sweep.item}: {sweep.label}, {what} against {sweep.axis}; {count} seeds"
-    return f"{title}\n{align([header, *body])}"
+    title = f"{sweep.title}: {sweep.label}, {what} against {sweep.axis}; {count} seeds"
+    return Table(header, rows, title)
 
 
-def draw(
-    curves: Curves,
+def curves_figure(
+    curves: RowCurves,
     colors: Mapping[str, str],
     *,
     title: str,

@@ -7,26 +7,30 @@ paper takes over from Jiang et al. (2018), is trained here as well: its curricul
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from experiments.ren2018.claims import (
     LARGE_STEPS,
-    Column,
+    PrintedColumn,
     about,
-    entries_of_tables,
-    is_best,
-    not_run,
+    above_all,
+    printed_table,
 )
-from experiments.ren2018.noise import Benchmark, Setting, arms_of, rows_of, with_drops
-from experiments.ren2018.noise_plots import save_confusion
-from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
-from experiments.ren2018.table_page import present_tables
+from experiments.ren2018.noise import NoiseTable, rows_made, table_arms
+from experiments.ren2018.noise_plots import confusion_pictures
+from experiments.ren2018.settings import (
+    cpu_base,
+    cpu_setting,
+    paper_base,
+    paper_setting,
+    smoke_setting,
+)
+from experiments.ren2018.table_page import TableExtras, noise_table_page
 from experiments.reporting.claims import Claim
 from experiments.reporting.experiment import Arms, Experiment
 from experiments.reporting.ledger import Printed
+from experiments.reporting.page import Page
 from experiments.training.result import Result
 
-COLUMNS: dict[str, Column] = {
+_PRINTED = {
     "CIFAR-10": {
         "BASELINE": Printed(67.97, 0.62),
         "REED-HARD": Printed(69.66, 1.21),
@@ -52,8 +56,8 @@ COLUMNS: dict[str, Column] = {
         "OURS": Printed(61.34, 2.06),
     },
 }
-ROWS = tuple(COLUMNS["CIFAR-10"])
-METHODS = (
+_ROWS = tuple(_PRINTED["CIFAR-10"])
+_METHODS = (
     "baseline",
     "ours",
     "baseline_ft",
@@ -65,66 +69,78 @@ METHODS = (
 )
 _SMOKE = ("baseline", "ours", "baseline_ft", "clean_only")
 _HISTORICAL = ("BASELINE", "REED-HARD", "S-MODEL", "MENTORNET")
+_LARGE_STEPS = f"perhaps, as in Table 2: {LARGE_STEPS}"
+_UNFITTED = "perhaps: after so few steps few wrong labels are fitted, which the paper's 60,000 do"
+_CAUSES = dict.fromkeys(_ROWS, _UNFITTED) | {"OURS": _LARGE_STEPS}
+_COLUMNS = {label: PrintedColumn(values, _CAUSES) for label, values in _PRINTED.items()}
 ITEMS = {
     "Table 1": "CIFAR with 40 % of the labels flipped uniformly, 1,000 clean images",
     "Figure 6": "confusion matrices under uniform flips",
 }
 
 
-def benchmark(preset: str) -> Benchmark:
-    """Table 1 as the preset makes it."""
-    methods, drops = METHODS, (2 / 3, 5 / 6)
+def _table(preset: str) -> NoiseTable:
+    methods, drops = _METHODS, (2 / 3, 5 / 6)
     if preset == "paper":
         bases = {d: paper_base(d, "wrn28_10", 1000) for d in ("cifar10", "cifar100")}
-        settings = {
-            dataset: Setting(with_drops(base, 60_000, *drops), 5000, 2000, 5)
-            for dataset, base in bases.items()
-        }
+        settings = {d: paper_setting(base, 60_000, *drops) for d, base in bases.items()}
     elif preset == "cpu":
         bases = {"cifar10": cpu_base("cifar10", 200), "mnist": cpu_base("mnist", 100)}
-        settings = {dataset: cpu_setting(base, *drops) for dataset, base in bases.items()}
+        settings = {d: cpu_setting(base, *drops) for d, base in bases.items()}
     else:
         settings = {"digits": smoke_setting()}
         methods = _SMOKE
-    rows = rows_of(methods, ROWS)
-    return Benchmark("Table 1", "uniform:0.4", {}, methods, rows, settings)
+    rows = rows_made(methods, _ROWS)
+    return NoiseTable("Table 1", "table1", "uniform:0.4", {}, methods, rows, settings)
 
 
-def claims(label: str, rows: Sequence[str]) -> list[Claim]:
+def _claims(label: str, rows: Sequence[str]) -> list[Claim]:
     """What the paper says of Table 1 and of Figure 6, of a data set and the rows at hand."""
-    found = [is_best("OURS", rows, label, "Table 1, Sec. 4.3")]
-    older = tuple(row for row in _HISTORICAL if row in rows)
-    text = f"{label}: RANDOM above the historical methods (baseline, Reed, S-model, MentorNet)"
-    best = is_best("RANDOM", ("RANDOM", *older), label, "Table 1, Sec. 4.3")
-    found.append(best._replace(text=text))
-    if label == "CIFAR-100":  # Figure 6 is about CIFAR-10
-        return found
-    text = f"{label}, uniform flips: OURS makes at most half of the baseline's errors"
-    needs = ("BASELINE", "OURS")
-    found.append(about(text, "Fig. 6", needs, lambda base, ours: 100 - ours <= (100 - base) / 2))
+    item, place = "Table 1", "Table 1, Sec. 4.3"
+    found = [
+        about(
+            f"{label}: OURS has the highest accuracy of all rows",
+            item,
+            place,
+            ("OURS", *(row for row in rows if row != "OURS")),
+            above_all,
+            _LARGE_STEPS,
+        ),
+        about(
+            f"{label}: RANDOM above the historical methods (baseline, Reed, S-model, MentorNet)",
+            item,
+            place,
+            ("RANDOM", *(row for row in _HISTORICAL if row in rows)),
+            above_all,
+            _UNFITTED,
+        ),
+    ]
+    if label != "CIFAR-100":  # Figure 6 is about CIFAR-10
+        found.append(
+            about(
+                f"{label}, uniform flips: OURS makes at most half of the baseline's errors",
+                "Figure 6",
+                "Fig. 6",
+                ("BASELINE", "OURS"),
+                lambda base, ours: 100 - ours <= (100 - base) / 2,
+                _LARGE_STEPS,
+            )
+        )
     return found
 
 
-def _show(folder: Path, dataset: str, results: Mapping[str, Result]) -> dict[str, np.ndarray]:
-    save_confusion(folder, dataset, results, "40 % uniform flips")
-    return {}
+def _extras(folder: Path, dataset: str, results: Mapping[str, Result]) -> TableExtras:
+    del folder
+    return TableExtras(figures=confusion_pictures(dataset, results, "40 % uniform flips"))
 
 
-def _present(folder: Path, preset: str) -> str:
-    return present_tables(folder, preset, benchmark(preset), COLUMNS, claims, _show)
+def _present(folder: Path, preset: str) -> Page:
+    return noise_table_page(folder, preset, _table(preset), _COLUMNS, _claims, _extras)
 
 
 def _arms(preset: str) -> Arms:
-    return arms_of(benchmark(preset))
+    return table_arms(_table(preset))
 
-
-_COMMAND = "a GPU: python -m experiments run ren2018.table1 --preset paper"
-_CLAIMS = [claim for label in COLUMNS for claim in claims(label, ROWS)]
-
-_CAUSES = {
-    "OURS": f"perhaps, as in Table 2: {LARGE_STEPS}",
-    "": "perhaps: after so few steps few wrong labels are fitted, which the paper's 60,000 do",
-}
 
 EXPERIMENT = Experiment(
     name="ren2018.table1",
@@ -139,7 +155,10 @@ EXPERIMENT = Experiment(
     arms=_arms,
     present=_present,
     items=ITEMS,
-    printed=not_run("Table 1", COLUMNS, _CLAIMS, ITEMS, _COMMAND),
-    entries=entries_of_tables("Table 1", COLUMNS, ITEMS),
-    causes=_CAUSES,
+    printed=printed_table(
+        "Table 1",
+        _COLUMNS,
+        [claim for label in _COLUMNS for claim in _claims(label, _ROWS)],
+        "a GPU: python -m experiments run ren2018.table1 --preset paper",
+    ),
 )

@@ -12,37 +12,42 @@ from pathlib import Path
 import numpy as np
 
 from experiments.explain import telescope_plots
-from experiments.ren2018 import figure3, noise
+from experiments.ren2018 import figure3
 from experiments.ren2018.claims import (
     LARGE_STEPS,
-    Column,
+    PrintedColumn,
     about,
-    entries_of_tables,
-    is_best,
-    not_run,
+    above_all,
+    printed_table,
 )
 from experiments.ren2018.noise import (
     LABELS,
-    Benchmark,
-    Setting,
-    arms_of,
+    NOISE_METHODS,
+    NoiseSetting,
+    NoiseTable,
     called_background,
     fall_after_drop,
-    finished,
-    rows_of,
-    with_drops,
+    finished_trials,
+    rows_made,
+    table_arms,
 )
-from experiments.ren2018.noise_plots import save_confusion, training_curves
-from experiments.ren2018.settings import cpu_base, cpu_setting, paper_base, smoke_setting
-from experiments.ren2018.table_page import present_tables
-from experiments.reporting import plotting
+from experiments.ren2018.noise_plots import accuracies_on_given_labels, confusion_pictures
+from experiments.ren2018.settings import (
+    cpu_base,
+    cpu_setting,
+    paper_base,
+    paper_setting,
+    smoke_setting,
+)
+from experiments.ren2018.table_page import TableExtras, noise_table_page
 from experiments.reporting.claims import Claim
 from experiments.reporting.experiment import Arms, Experiment, Options
 from experiments.reporting.ledger import Printed
+from experiments.reporting.page import Page, Picture
 from experiments.training.driver import load_source
 from experiments.training.result import Result, load_result
 
-COLUMNS: dict[str, Column] = {
+_PRINTED = {
     "CIFAR-10": {
         "BASELINE": Printed(59.54, 2.16),
         "BASELINE +ES": Printed(64.96, 1.19),
@@ -80,8 +85,8 @@ COLUMNS: dict[str, Column] = {
         "OURS": Printed(59.30, 0.60),
     },
 }
-ROWS = tuple(COLUMNS["CIFAR-10"])
-METHODS = (
+_ROWS = tuple(_PRINTED["CIFAR-10"])
+_METHODS = (
     "baseline",
     "ours",
     "baseline_ft",
@@ -96,11 +101,28 @@ METHODS = (
     "reed_hard_es",
 )
 _SMOKE = ("baseline", "ours", "baseline_ft")
-BACKGROUNDS = {
+_BACKGROUNDS = {
     "cifar10": (0, 1, 3, 5, 7),
     "cifar100": (7, 12, 41, 62, 85),
     "mnist": (0, 1, 3, 5, 7),
     "digits": (0, 1),
+}
+_PERHAPS_LARGE_STEPS = f"perhaps: {LARGE_STEPS}"
+_UNFITTED = "perhaps: after so few steps few wrong labels are fitted, which the paper's 80,000 do"
+_UNFITTED_ROWS = (
+    "BASELINE +ES",
+    "RANDOM",
+    "REED SOFT +ES",
+    "REED HARD +ES",
+    "S-MODEL +CONF +ES",
+    "BASELINE +ES +FT",
+    "S-MODEL +CONF +ES +FT",
+)
+_CAUSES = dict.fromkeys(_UNFITTED_ROWS, _UNFITTED) | {"OURS": LARGE_STEPS}
+_COPIED = {"WEIGHTED": "the paper prints RANDOM's numbers once more, to the last digit"}
+_COLUMNS = {
+    "CIFAR-10": PrintedColumn(_PRINTED["CIFAR-10"], _CAUSES),
+    "CIFAR-100": PrintedColumn(_PRINTED["CIFAR-100"], _CAUSES | _COPIED),
 }
 ITEMS = {
     "Table 2": "CIFAR with 40 % of the labels flipped to a background class, 10 clean a class",
@@ -110,127 +132,161 @@ ITEMS = {
 }
 
 
-def benchmark(preset: str) -> Benchmark:
-    """Table 2 as the preset makes it."""
-    methods, drops = METHODS, (1 / 2, 3 / 4)
+def settings_of(preset: str) -> dict[str, NoiseSetting]:
+    """How the preset learns the data sets of Table 2."""
+    drops = (1 / 2, 3 / 4)
     if preset == "paper":
-        bases = {
-            "cifar10": paper_base("cifar10", "resnet32", 100),
-            "cifar100": paper_base("cifar100", "resnet32", 1000),
-        }
-        settings = {
-            dataset: Setting(with_drops(base, 80_000, *drops), 5000, 2000, 5)
-            for dataset, base in bases.items()
-        }
-    elif preset == "cpu":
+        clean = {"cifar10": 100, "cifar100": 1000}
+        bases = {dataset: paper_base(dataset, "resnet32", n) for dataset, n in clean.items()}
+        return {dataset: paper_setting(base, 80_000, *drops) for dataset, base in bases.items()}
+    if preset == "cpu":
         bases = {dataset: cpu_base(dataset, 100) for dataset in ("cifar10", "mnist")}
-        settings = {dataset: cpu_setting(base, *drops) for dataset, base in bases.items()}
-    else:
-        settings = {"digits": smoke_setting()}
-        methods = _SMOKE
-    rows = rows_of(methods, ROWS)
-    return Benchmark("Table 2", "background:0.4", BACKGROUNDS, methods, rows, settings)
+        return {dataset: cpu_setting(base, *drops) for dataset, base in bases.items()}
+    return {"digits": smoke_setting()}
 
 
-def claims(label: str, rows: Sequence[str]) -> list[Claim]:
+def _table(preset: str) -> NoiseTable:
+    methods = _SMOKE if preset == "smoke" else _METHODS
+    return NoiseTable(
+        "Table 2",
+        "table2",
+        "background:0.4",
+        _BACKGROUNDS,
+        methods,
+        rows_made(methods, _ROWS),
+        settings_of(preset),
+    )
+
+
+def _claims(label: str, rows: Sequence[str]) -> list[Claim]:
     """What the paper says of Table 2 and Figures 3, 6 and 7, of a data set and the rows at hand."""
-    place = "Table 2, Sec. 4.3"
+    item, place = "Table 2", "Table 2, Sec. 4.3"
+    all_rows = ("OURS", *(row for row in rows if row != "OURS"))
     found = [
-        is_best("OURS", rows, label, place),
+        about(
+            f"{label}: OURS has the highest accuracy of all rows",
+            item,
+            place,
+            all_rows,
+            above_all,
+            LARGE_STEPS if label == "CIFAR-10" else "",
+        ),
         about(
             f"{label}: RANDOM within ten points of the baseline",
+            item,
             place,
             ("RANDOM", "BASELINE"),
             lambda random, base: np.abs(random - base) <= 10,
+            _UNFITTED,
         ),
     ]
-    if label != "CIFAR-100":
-        early = about(
-            f"{label}: stopping early raises the S-model with +CONF by ten points or more",
+    if label == "CIFAR-100":
+        margin = about(
+            f"{label}: OURS three points or more above all other rows",
+            item,
             place,
-            ("S-MODEL +CONF +ES", "S-MODEL +CONF"),
-            lambda early, late: early - late >= 10,
+            all_rows,
+            lambda own, *others: np.all(own - np.stack(others) >= 3, axis=0),
         )
-        return [*found, early, *_figure_claims(label)]
-    others = tuple(row for row in rows if row != "OURS")
-    margin = about(
-        f"{label}: OURS three points or more above all other rows",
+        return [*found, margin]
+    early = about(
+        f"{label}: stopping early raises the S-model with +CONF by ten points or more",
+        item,
         place,
-        ("OURS", *others),
-        lambda own, *rest: np.all(own - np.stack(rest) >= 3, axis=0),
+        ("S-MODEL +CONF +ES", "S-MODEL +CONF"),
+        lambda early, late: early - late >= 10,
     )
-    return [*found, margin]
+    return [*found, early, *_weight_claims(label), *_training_claims(label)]
 
 
-def _figure_claims(label: str) -> list[Claim]:
-    """Of Figures 3, 6 and 7, which are about CIFAR-10."""
-    falls = "falls by more than two points from its best after the first drop of the learning rate"
+def _weight_claims(label: str) -> list[Claim]:
+    """Of Figures 3 and 6, which are about CIFAR-10."""
     return [
         about(
             f"{label}: most flipped images of a validation batch get weight zero",
+            "Figure 3",
             "Fig. 3",
             ("zero weights of flipped, mixed batch",),
             lambda share: share > 0.5,
         ),
         about(
             f"{label}: weights find the flips in one class's batch (AUC 0.9 or more)",
+            "Figure 3",
             "Fig. 3",
             ("AUC, one-class batch",),
             lambda auc: auc >= 0.9,
+            _PERHAPS_LARGE_STEPS,
         ),
         about(
             f"{label}, background flips: OURS calls at most half as many images background "
             "as the baseline",
+            "Figure 6",
             "Fig. 6",
             ("called background, BASELINE", "called background, OURS"),
             lambda base, ours: ours <= base / 2,
-        ),
-        *(
-            about(
-                f"{label}: validation accuracy of {row} {falls}",
-                "Fig. 7",
-                (f"fall, {row}",),
-                lambda fall: fall > 2,
-            )
-            for row in ("BASELINE", "S-MODEL")
-        ),
-        about(
-            f"{label}: validation accuracy of OURS stays within two points of its best after the "
-            "first drop",
-            "Fig. 7",
-            ("fall, OURS",),
-            lambda fall: fall <= 2,
+            _PERHAPS_LARGE_STEPS,
         ),
     ]
 
 
-def _show(folder: Path, dataset: str, results: Mapping[str, Result]) -> dict[str, np.ndarray]:
-    label = LABELS[dataset]
-    save_confusion(folder, dataset, results, "40 % flipped to the background")
+def _training_claims(label: str) -> list[Claim]:
+    """Of Figure 7, which is about CIFAR-10."""
+    causes = {
+        "BASELINE": _UNFITTED,
+        "S-MODEL": "perhaps: the paper's knows the noise ratios, ours does not",
+    }
+    return [
+        *(
+            about(
+                f"{label}: validation accuracy of {row} falls by more than two points from its "
+                "best after the first drop of the learning rate",
+                "Figure 7",
+                "Fig. 7",
+                (f"fall, {row}",),
+                lambda fall: fall > 2,
+                cause,
+            )
+            for row, cause in causes.items()
+        ),
+        about(
+            f"{label}: validation accuracy of OURS stays within two points of its best after the "
+            "first drop",
+            "Figure 7",
+            "Fig. 7",
+            ("fall, OURS",),
+            lambda fall: fall <= 2,
+            _PERHAPS_LARGE_STEPS,
+        ),
+    ]
+
+
+def _extras(folder: Path, dataset: str, results: Mapping[str, Result]) -> TableExtras:
+    label, kind = LABELS[dataset], "40 % flipped to the background"
+    figures = confusion_pictures(dataset, results, kind)
     shown = [name for name in ("baseline", "s_model", "s_model_conf", "ours") if name in results]
     if shown:
-        title = f"{label}, 40 % flipped to the background"
-        curves = training_curves(results, shown, title=title)
-        plotting.save(curves, folder / f"figure7_{dataset}.png")
-    trained = {noise.METHODS[n].row: (results[n], 0) for n in ("ours", "weighted") if n in results}
+        curves = accuracies_on_given_labels(results, shown, title=f"{label}, {kind}")
+        figures.append(Picture(f"figure7_{dataset}", curves, "Figure 7"))
+    trained = {NOISE_METHODS[n].row: (results[n], 0) for n in ("ours", "weighted") if n in results}
     if trained:
         title = f"{label}: weights of training images"
         histograms = telescope_plots.weight_histograms(trained, title=title)
-        plotting.save(histograms, folder / f"figure3_training_{dataset}.png")
-    found = figure3.show(folder, dataset, label)
+        figures.append(Picture(f"figure3_training_{dataset}", histograms, "Figure 3"))
+    stored = figure3.stored_extras(folder, dataset, label)
+    measures = dict(stored.measures)
     for name in shown:
-        row = noise.METHODS[name].row
-        found[f"fall, {row}"] = fall_after_drop(results[name])
-        found[f"called background, {row}"] = called_background(results[name])
-    return found
+        row = NOISE_METHODS[name].row
+        measures[f"fall, {row}"] = fall_after_drop(results[name])
+        measures[f"called background, {row}"] = called_background(results[name])
+    return TableExtras(measures, [*figures, *stored.figures])
 
 
 def _compute(options: Options) -> None:
     """The weights of Figure 3, for every data set on which OURS is finished."""
-    table = benchmark(options.preset)
+    table = _table(options.preset)
     for dataset in table.settings:
         path = options.folder / f"figure3_{dataset}.npz"
-        paths = finished(table, options.folder, dataset).get("ours", [])
+        paths = finished_trials(table, options.folder, dataset).get("ours", [])
         if path.exists() or not paths:
             continue
         configs = [load_result(arm).configs[0] for arm in paths]
@@ -240,30 +296,16 @@ def _compute(options: Options) -> None:
             for config in configs
             for seed in config.seed_numbers
         ]
-        figure3.store(path, found)
+        figure3.store_weights(path, found)
 
 
-def _present(folder: Path, preset: str) -> str:
-    return present_tables(folder, preset, benchmark(preset), COLUMNS, claims, _show)
+def _present(folder: Path, preset: str) -> Page:
+    return noise_table_page(folder, preset, _table(preset), _COLUMNS, _claims, _extras)
 
 
 def _arms(preset: str) -> Arms:
-    return arms_of(benchmark(preset))
+    return table_arms(_table(preset))
 
-
-_COMMAND = "a GPU: python -m experiments run ren2018.table2 --preset paper"
-_UNFITTED = "perhaps: after so few steps few wrong labels are fitted, which the paper's 80,000 do"
-_CAUSES = {
-    "WEIGHTED: CIFAR-100": "the paper prints RANDOM's numbers once more, to the last digit",
-    "accuracy of S-MODEL": "perhaps: the paper's knows the noise ratios, ours does not",
-    "CIFAR-10: OURS": LARGE_STEPS,
-    "OURS: CIFAR-10": LARGE_STEPS,
-    **dict.fromkeys(
-        ("weights find", "background flips: OURS", "accuracy of OURS"), f"perhaps: {LARGE_STEPS}"
-    ),
-    **dict.fromkeys(("RANDOM", "REED", "+ES", "accuracy of BASELINE"), _UNFITTED),
-}
-_CLAIMS = [claim for label in COLUMNS for claim in claims(label, ROWS)]
 
 EXPERIMENT = Experiment(
     name="ren2018.table2",
@@ -279,7 +321,10 @@ EXPERIMENT = Experiment(
     compute=_compute,
     present=_present,
     items=ITEMS,
-    printed=not_run("Table 2", COLUMNS, _CLAIMS, ITEMS, _COMMAND),
-    entries=entries_of_tables("Table 2", COLUMNS, ITEMS),
-    causes=_CAUSES,
+    printed=printed_table(
+        "Table 2",
+        _COLUMNS,
+        [claim for label in _COLUMNS for claim in _claims(label, _ROWS)],
+        "a GPU: python -m experiments run ren2018.table2 --preset paper",
+    ),
 )

@@ -1,90 +1,150 @@
-"""A finished table of the noise experiments: text, CSV, statements, and its pictures."""
+"""A finished table of the noise experiments: text, CSV, claims, entries, and its pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.ren2018.claims import PAPER, Column, Measures
+from experiments.ren2018.claims import Measures, PrintedColumn, column_entries
 from experiments.ren2018.noise import (
     LABELS,
-    Benchmark,
-    accuracies,
-    read,
+    NOISE_METHODS,
+    NoiseTable,
+    row_accuracies,
     stopped_on_validation,
+    trials_joined,
 )
 from experiments.reporting import plotting
-from experiments.reporting.claims import Claim, statements_of
-from experiments.reporting.ledger import show
-from experiments.reporting.statements import Statement, statements_as_json, statements_table
-from experiments.tools.files import write_csv, write_json
+from experiments.reporting.claims import Claim, answers
+from experiments.reporting.ledger import Entry, Printed, show
+from experiments.reporting.page import Page, Picture
 from experiments.tools.statistics import mean_interval
-from experiments.tools.tables import align
+from experiments.tools.tables import Table
 from experiments.training.result import Result
 
-STOPPED = "baseline, stopped on validation"  # ours, not the paper's
-# (folder, data set, results of the methods) -> further measures; may write pictures
-Show = Callable[[Path, str, Mapping[str, Result]], Mapping[str, np.ndarray]]
+_STOPPED = "baseline, stopped on validation"  # ours, not the paper's
 
 
-def present_tables(
+class TableExtras(NamedTuple):
+    """What a data set's finished methods show besides the table."""
+
+    measures: Mapping[str, np.ndarray] = {}  # name -> a number per seed
+    figures: Sequence[Picture] = ()
+
+
+class _Part(NamedTuple):
+    """What is finished of a data set."""
+
+    dataset: str
+    rows: Measures  # accuracies
+    extras: TableExtras
+
+    @property
+    def label(self) -> str:
+        return LABELS[self.dataset]
+
+    @property
+    def measures(self) -> Measures:
+        return {**self.rows, **self.extras.measures}
+
+
+def noise_table_page(
     folder: Path,
     preset: str,
-    benchmark: Benchmark,
-    columns: Mapping[str, Column],
+    table: NoiseTable,
+    columns: Mapping[str, PrintedColumn],
     claims: Callable[[str, Sequence[str]], list[Claim]],
-    show_more: Show,
-) -> str:
-    """Writes what is finished of a table: a column and its statements per data set."""
-    measures: dict[str, dict[str, np.ndarray]] = {}
-    statements: list[Statement] = []
-    texts, lines = [], [["dataset", "row", "trial", "test_accuracy"]]
-    for dataset in benchmark.settings:
-        label, results = LABELS[dataset], read(benchmark, folder, dataset)
-        if not results:
-            continue
-        rows = accuracies(results, benchmark.rows)
-        if "baseline" in results:
-            rows[STOPPED] = stopped_on_validation(results["baseline"])
-        measures[label] = rows | dict(show_more(folder, dataset, results))
-        statements += statements_of(PAPER, claims(label, benchmark.rows), measures[label])
-        printed = columns.get(label, {})
-        texts.append(_column_text(f"{benchmark.item}: {label}, test accuracy (%)", rows, printed))
-        lines += [
-            [label, row, trial, f"{value:.4f}"]
-            for row, values in rows.items()
-            for trial, value in enumerate(values)
-        ]
-        name = benchmark.item.lower().replace(" ", "")
-        title = f"{benchmark.item}: {label}, 40 % wrong labels"
-        figure = plotting.error_bars(
-            {row: (100 - values).tolist() for row, values in rows.items()},
-            title=title,
-            label="test error (%)",
-            references={row: 100 - p.value for row, p in printed.items() if row in rows},
-        )
-        plotting.save(figure, folder / f"{name}_{dataset}.png")
-    write_csv(folder / f"{benchmark.item.lower().replace(' ', '')}.csv", lines)
-    write_json(
-        folder / "summary.json",
-        {
-            "preset": preset,
-            "measures": {
-                label: {name: np.asarray(values).tolist() for name, values in own.items()}
-                for label, own in measures.items()
-            },
-            "statements": statements_as_json(statements),
-        },
+    extras_of: Callable[[Path, str, Mapping[str, Result]], TableExtras],
+) -> Page:
+    """What is finished of a table: a column, its entries and its claims per data set.
+
+    Args:
+      folder: of the run.
+      preset: of the run.
+      table: as the preset makes it.
+      columns: what the paper prints, by the data set's label.
+      claims: (label, rows) -> what the paper says.
+      extras_of: (folder, data set, results by method) -> what else they show.
+    """
+    found = {dataset: trials_joined(table, folder, dataset) for dataset in table.settings}
+    parts = [
+        _Part(dataset, _rows(table, results), extras_of(folder, dataset, results))
+        for dataset, results in found.items()
+        if results
+    ]
+    lines = [
+        [part.label, row, trial, f"{value:.4f}"]
+        for part in parts
+        for row, values in part.rows.items()
+        for trial, value in enumerate(values)
+    ]
+    measures = {
+        part.label: {name: values.tolist() for name, values in part.measures.items()}
+        for part in parts
+    }
+    return Page(
+        tables=[_column_table(table, part, columns) for part in parts],
+        claims=[
+            answer
+            for part in parts
+            for answer in answers(claims(part.label, table.rows), part.measures)
+        ],
+        numbers=[entry for part in parts for entry in _numbers(table, part, columns, preset)],
+        figures=[
+            picture
+            for part in parts
+            for picture in (_error_bars(table, part, columns), *part.extras.figures)
+        ],
+        notes=[] if parts else ["no method is finished yet"],
+        files={f"{table.name}.csv": [["dataset", "row", "trial", "test_accuracy"], *lines]},
+        summary={"preset": preset, "measures": measures},
     )
-    if not texts:
-        return "no method is finished yet"
-    return "\n\n".join([*texts, statements_table(statements)])
 
 
-def _column_text(title: str, rows: Measures, printed: Column) -> str:
+def _rows(table: NoiseTable, results: Mapping[str, Result]) -> Measures:
+    rows = row_accuracies(results, NOISE_METHODS, table.rows)
+    if "baseline" in results:
+        rows[_STOPPED] = stopped_on_validation(results["baseline"])
+    return rows
+
+
+def _numbers(
+    table: NoiseTable, part: _Part, columns: Mapping[str, PrintedColumn], preset: str
+) -> list[Entry]:
+    """The entries of the rows that are finished, if BASELINE is, with which they are compared."""
+    if part.label not in columns or "BASELINE" not in part.rows:
+        return []
+    column = columns[part.label]
+    finished = {row: printed for row, printed in column.values.items() if row in part.rows}
+    return column_entries(
+        table.item,
+        part.label,
+        column._replace(values=finished),
+        part.rows,
+        same_setting=preset == "paper",
+    )
+
+
+def _printed(part: _Part, columns: Mapping[str, PrintedColumn]) -> Mapping[str, Printed]:
+    return columns[part.label].values if part.label in columns else {}
+
+
+def _error_bars(table: NoiseTable, part: _Part, columns: Mapping[str, PrintedColumn]) -> Picture:
+    printed = _printed(part, columns)
+    figure = plotting.error_bars(
+        {row: (100 - values).tolist() for row, values in part.rows.items()},
+        title=f"{table.item}: {part.label}, 40 % wrong labels",
+        label="test error (%)",
+        references={row: 100 - p.value for row, p in printed.items() if row in part.rows},
+    )
+    return Picture(f"{table.name}_{part.dataset}", figure, table.item)
+
+
+def _column_table(table: NoiseTable, part: _Part, columns: Mapping[str, PrintedColumn]) -> Table:
     """Rows with mean and 95 % interval, ours and the paper's, and differences to BASELINE."""
     header = ["row", "ours", "paper", "ours - BASELINE", "paper's", "trials"]
-    body = []
+    rows, printed, body = part.rows, _printed(part, columns), []
     for row, values in rows.items():
         paper, gain, their_gain = "", "", ""
         if "BASELINE" in rows and row != "BASELINE":
@@ -95,4 +155,4 @@ def _column_text(title: str, rows: Measures, printed: Column) -> str:
             if row != "BASELINE":
                 their_gain = f"{printed[row].value - printed['BASELINE'].value:+.2f}"
         body.append([row, show(values), paper, gain, their_gain, str(len(values))])
-    return f"{title}\n{align([header, *body])}"
+    return Table(header, body, f"{table.item}: {part.label}, test accuracy (%)")

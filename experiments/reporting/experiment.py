@@ -102,7 +102,7 @@ def present(experiment: Experiment, folder: Path, preset: str, arms: Arms | None
         write_ledger(
             folder,
             [*page.numbers, *entries_of(page.claims)],
-            {picture.name: picture.item or first for picture in page.figures},
+            {p.name: p.item or first for p in page.figures if p.is_public},
             experiment=experiment.name,
             preset=preset,
             what=experiment.presets[preset],

@@ -21,6 +21,7 @@ class Picture(NamedTuple):
     name: str  # without .png
     figure: Figure
     item: str = ""  # by default the experiment's first
+    is_public: bool = True  # otherwise it stays in the run's folder, as a data set's own images do
 
 
 class Page(NamedTuple):

@@ -7,21 +7,19 @@ import numpy as np
 from experiments.reporting.rows import choose
 from experiments.training.result import Result
 
-PAPER = "santiago2021"
-Found = Mapping[str, Result]  # the finished arms by name
-_ENDS = ("loss", "accuracy")
+FinishedArms = Mapping[str, Result]  # by name
 GPU = "a GPU: python -m experiments run {name} --preset paper"
 # How the setting to compare is chosen. The paper has no validation set: it takes the best by test.
 CHOICES = {"chosen on validation": "validation", "chosen by test error, as in the paper": "test"}
 
 
-def setting(result: Result, value: float) -> int:
+def setting_at(result: Result, value: float) -> int:
     """The index of the setting whose scheme has this first value."""
     values = [config.scheme.values[0] for config in result.configs]
     return values.index(value)
 
 
-def best(result: Result, measure: str, split: str = "validation") -> int:
+def best_setting(result: Result, measure: str, split: str = "validation") -> int:
     """The setting with the best mean of a measure at the end, on validation or on test data.
 
     By test data is the paper's way, for claims about its choice alone; nothing is chosen by it.
@@ -32,14 +30,16 @@ def best(result: Result, measure: str, split: str = "validation") -> int:
     return 0 if np.all(np.isnan(scores)) else int(np.nanargmax(scores))
 
 
-def error(result: Result, h: int, split: str = "test", measure: str = "accuracy") -> np.ndarray:
+def error_curves(
+    result: Result, h: int, split: str = "test", measure: str = "accuracy"
+) -> np.ndarray:
     """100 (1 - measure) along the epochs; [S, E]."""
     return 100 * (1 - result.history[f"{split}_{measure}"][h].astype(float))
 
 
-def final_error(result: Result, h: int, measure: str = "accuracy") -> np.ndarray:
+def final_errors(result: Result, h: int, measure: str = "accuracy") -> np.ndarray:
     """Of the test set, at the end; [S]."""
-    return error(result, h, measure=measure)[:, -1]
+    return error_curves(result, h, measure=measure)[:, -1]
 
 
 def mean_early(curves: np.ndarray, share: float) -> np.ndarray:
@@ -48,11 +48,11 @@ def mean_early(curves: np.ndarray, share: float) -> np.ndarray:
     return curves[:, :count].mean(axis=1)
 
 
-def class_weights(result: Result, h: int) -> np.ndarray:
+def class_weight_curves(result: Result, h: int) -> np.ndarray:
     """Mean weights of the classes in every epoch; [S, E, C]."""
     return result.history["class_weights"][h].astype(float)
 
 
-def spread(weights: np.ndarray) -> np.ndarray:
+def class_spread(weights: np.ndarray) -> np.ndarray:
     """The largest less the smallest class weight of every epoch; [S, E]."""
     return np.nanmax(weights, axis=2) - np.nanmin(weights, axis=2)

@@ -7,6 +7,7 @@ released code defaults to, by per-example gradients and by those of the batch me
 step to show is the one whose ten lowest weights come closest to the printed ones on average.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +19,12 @@ from jax import Array
 
 from experiments.data import load
 from experiments.networks.models import Model, make_model
+from experiments.reporting.claims import Claim, answers
 from experiments.reporting.experiment import Experiment, Options
-from experiments.reporting.ledger import NOT_RUN, Entry, of_statements, stored_statements
-from experiments.reporting.plotting import save
-from experiments.reporting.statements import Statement, statements_as_json, statements_table
-from experiments.santiago2021.claims import PAPER
+from experiments.reporting.ledger import not_run
+from experiments.reporting.page import Page, Picture
 from experiments.santiago2021.gallery import lightest_and_heaviest
-from experiments.tools.files import write_arrays, write_csv, write_json
+from experiments.tools.files import write_arrays
 from weighting.gradient_norms import logit_gradient_norms
 from weighting.losses import cross_entropy
 from weighting.schemes.low import low_weights
@@ -38,7 +38,7 @@ _TOLERANCE = 0.05  # of the mean of the lowest weights
 _BATCH, _SHOWN = 256, 20
 
 
-class Size(NamedTuple):
+class _Size(NamedTuple):
     """How much a preset runs."""
 
     dataset: str
@@ -48,11 +48,23 @@ class Size(NamedTuple):
     learning_rate: float
 
 
+class _Scale(NamedTuple):
+    """The loss whose gradients are taken."""
+
+    name: str
+    title: str
+    picture: str
+
+
+_SCALES = {
+    "example": _Scale("example", "per-example gradients", "figure1"),
+    "mean": _Scale("batch_mean", "gradients of the batch mean", "figure1_batch_mean"),
+}
 _STEPS = (0, 10, 20, 30, 40, 60, 80, 100, 150, 200, 300)
-SIZES = {
-    "smoke": Size("digits", "mlp:32", 2, (0, 5, 20, 60), 0.05),
-    "cpu": Size("mnist", "lenet5", 5, _STEPS, 0.01),
-    "paper": Size("mnist", "lenet5", 5, tuple(10 * step for step in _STEPS), 0.001),
+_SIZES = {
+    "smoke": _Size("digits", "mlp:32", 2, (0, 5, 20, 60), 0.05),
+    "cpu": _Size("mnist", "lenet5", 5, _STEPS, 0.01),
+    "paper": _Size("mnist", "lenet5", 5, tuple(10 * step for step in _STEPS), 0.001),
 }
 
 
@@ -67,7 +79,7 @@ def _logits(model: Model, params: Any, state: Any, inputs: Array, *, train: bool
     return output.logits if isinstance(output, ModelOutput) else output
 
 
-def _one_seed(size: Size, inputs: np.ndarray, labels: np.ndarray, seed: int) -> dict:
+def _one_seed(size: _Size, inputs: np.ndarray, labels: np.ndarray, seed: int) -> dict:
     """Images and labels of the batch, and its weights [T, 20] at both scales."""
     model = make_model(size.model, 10)
     rng = np.random.default_rng(seed)
@@ -106,7 +118,7 @@ def _compute(options: Options) -> None:
     path = options.folder / "batches.npz"
     if path.exists():
         return
-    size = SIZES[options.preset]
+    size = _SIZES[options.preset]
     train = load(size.dataset, data_dir=options.data_dir).train
     seeds = range(size.seeds if options.seeds is None else options.seeds)
     runs = [_one_seed(size, train.inputs, train.labels, seed) for seed in seeds]
@@ -120,70 +132,89 @@ def closest_step(weights: np.ndarray) -> int:
     return int(np.argmin(np.abs(lowest - np.mean(PRINTED_LOW))))
 
 
-def statements_of(example: np.ndarray, mean: np.ndarray) -> list[Statement]:
-    """Whether the printed weights occur; weights [S, T, 20] at the two scales."""
-    shown = np.stack([np.sort(w[closest_step(w)]) for w in example])  # [S, 20]
-    low, high = shown[:, :10], shown[:, 10:]
-    lowest, highest = min(PRINTED_HIGH), max(PRINTED_HIGH)
-    place = "santiago2021, Fig. 1"
-    return [
-        Statement(
-            f"at lambda {LAMBDA:g}, at some step, the ten lowest weights average the printed "
-            f"{np.mean(PRINTED_LOW):.3f} within {_TOLERANCE:g}",
-            np.abs(low.mean(axis=1) - np.mean(PRINTED_LOW)) <= _TOLERANCE,
-            place,
-        ),
-        Statement(
-            "the ten lowest are nearly equal there (printed: 0.37 to 0.39): within 0.1",
-            np.ptp(low, axis=1) <= 0.1,
-            place,
-        ),
-        Statement(
-            f"the ten highest lie there within {lowest:g} and {highest:g}, as printed, up to 0.2",
-            np.all((high >= lowest - 0.2) & (high <= highest + 0.2), axis=1),
-            place,
-        ),
-        Statement(
-            f"gradients of the batch mean, lambda {LAMBDA:g}: all weights exceed 0.9 at every step",
-            mean.min(axis=(1, 2)) > 0.9,
-            "control, the released code's scale",
-        ),
-    ]
+def _shown(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The weights of every seed's batch at the step that is shown, in order; [S, 20]."""
+    return np.stack([np.sort(weights[closest_step(weights)]) for weights in found["example"]])
 
 
-def _present(folder: Path, preset: str) -> str:
+def _lowest_as_printed(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    means = _shown(found)[:, :10].mean(axis=1)
+    return np.abs(means - np.mean(PRINTED_LOW)) <= _TOLERANCE
+
+
+def _highest_as_printed(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    high = _shown(found)[:, 10:]
+    is_inside = (high >= min(PRINTED_HIGH) - 0.2) & (high <= max(PRINTED_HIGH) + 0.2)
+    return np.all(is_inside, axis=1)
+
+
+_OTHER_DIGITS = (
+    "perhaps: the diagram's digits were chosen, ten easy and ten hard ones; ours are a random batch"
+)
+_CLAIMS = (  # of the weights [S, T, 20] at both scales
+    Claim(
+        f"at lambda {LAMBDA:g}, at some step, the ten lowest weights average the printed "
+        f"{np.mean(PRINTED_LOW):.3f} within {_TOLERANCE:g}",
+        "Figure 1",
+        "Fig. 1",
+        _lowest_as_printed,
+        _OTHER_DIGITS,
+    ),
+    Claim(
+        "the ten lowest are nearly equal there (printed: 0.37 to 0.39): within 0.1",
+        "Figure 1",
+        "Fig. 1",
+        lambda found: np.ptp(_shown(found)[:, :10], axis=1) <= 0.1,
+        _OTHER_DIGITS,
+    ),
+    Claim(
+        f"the ten highest lie there within {min(PRINTED_HIGH):g} and {max(PRINTED_HIGH):g}, as "
+        "printed, up to 0.2",
+        "Figure 1",
+        "Fig. 1",
+        _highest_as_printed,
+        _OTHER_DIGITS,
+    ),
+    Claim(
+        f"gradients of the batch mean, lambda {LAMBDA:g}: all weights exceed 0.9 at every step",
+        "Figure 1",
+        "the released code's scale",
+        lambda found: found["mean"].min(axis=(1, 2)) > 0.9,
+        is_control=True,
+    ),
+)
+
+
+def _present(folder: Path, preset: str) -> Page:
     with np.load(folder / "batches.npz") as stored:
         found = {name: stored[name] for name in stored.files}
-    example, mean, steps = found["example"], found["mean"], found["steps"]
-    step = closest_step(example[0])
-    for name, weights in (("", example), ("_batch_mean", mean)):
-        scale = "gradients of the batch mean" if name else "per-example gradients"
-        title = f"λ = {LAMBDA:g}, {scale},\na batch of {_SHOWN} after {steps[step]} steps"
-        labels = [str(label) for label in found["labels"][0]]
-        picture = lightest_and_heaviest(
-            found["images"][0], labels, weights[0, step], title=title, rows=5, columns=2
-        )
-        save(picture, folder / f"figure1{name}.png")
     rows: list[tuple] = [("seed", "step", "scale", "rank", "weight")]
-    for scale, weights in (("example", example), ("batch_mean", mean)):
-        for s, t in np.ndindex(weights.shape[:2]):
-            ranked = enumerate(np.sort(weights[s, t]))
-            rows += [(s, int(steps[t]), scale, rank, f"{weight:.4f}") for rank, weight in ranked]
-    write_csv(folder / "weights.csv", rows)
-    statements = statements_of(example, mean)
-    write_json(
-        folder / "summary.json", {"preset": preset, "statements": statements_as_json(statements)}
+    for scale in _SCALES:
+        for s, t in np.ndindex(found[scale].shape[:2]):
+            ranked = enumerate(np.sort(found[scale][s, t]))
+            place = (s, int(found["steps"][t]), _SCALES[scale].name)
+            rows += [(*place, rank, f"{weight:.4f}") for rank, weight in ranked]
+    return Page(
+        claims=answers(_CLAIMS, found),
+        figures=[_picture(found, scale) for scale in _SCALES],
+        files={"weights.csv": rows},
+        summary={"preset": preset},
     )
-    return statements_table(statements)
 
 
-def _printed() -> tuple[Entry, ...]:
-    unasked = statements_as_json(statements_of(*2 * [np.ones((1, 1, _SHOWN))]))
-    cause = "seconds of computing: python -m experiments run santiago2021.figure1"
-    return tuple(
-        entry._replace(ours="", seeds=0, verdict=NOT_RUN, cause=cause)
-        for entry in of_statements(unasked, PAPER, ITEMS)
+def _picture(found: Mapping[str, np.ndarray], scale: str) -> Picture:
+    """The first seed's batch with its weights."""
+    step = closest_step(found["example"][0])
+    steps = found["steps"][step]
+    figure = lightest_and_heaviest(
+        found["images"][0],
+        [str(label) for label in found["labels"][0]],
+        found[scale][0, step],
+        title=f"λ = {LAMBDA:g}, {_SCALES[scale].title},\na batch of {_SHOWN} after {steps} steps",
+        rows=5,
+        columns=2,
     )
+    return Picture(_SCALES[scale].picture, figure)
 
 
 EXPERIMENT = Experiment(
@@ -197,10 +228,7 @@ EXPERIMENT = Experiment(
     compute=_compute,
     present=_present,
     items=ITEMS,
-    printed=_printed(),
-    entries=stored_statements(PAPER, ITEMS),
-    causes={
-        "the ten": "perhaps: the diagram's digits were chosen, ten easy and ten hard ones; ours "
-        "are a random batch"
-    },
+    printed=not_run(
+        _CLAIMS, "seconds of computing: python -m experiments run santiago2021.figure1"
+    ),
 )

@@ -10,7 +10,7 @@ from experiments.training.result import Result
 _GAP, _CAPTION = 0.08, 0.24  # in image sides
 
 
-def extremes(weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def extreme_positions(weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the `count` lowest and of the `count` highest weights; NaNs are left out."""
     order = np.argsort(weights, kind="stable")
     order = order[np.isfinite(weights[order])]
@@ -40,7 +40,7 @@ def lightest_and_heaviest(
     figure = Figure(figsize=(2 * columns + 0.6, 1.22 * rows + 0.8), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     panels = figure.subplots(1, 2)
-    ends = extremes(weights, rows * columns)
+    ends = extreme_positions(weights, rows * columns)
     for panel, name, chosen in zip(panels, ("Lowest", "Highest"), ends, strict=True):
         for place, i in enumerate(chosen):
             row, column = divmod(place, columns)
@@ -66,7 +66,7 @@ def run_gallery(
 ) -> Figure:
     """The same of a run's training images by their mean weight over all of the training."""
     weights = mean_weights(result, h, seed)
-    chosen = np.unique(np.concatenate(extremes(weights, rows * columns)))
+    chosen = np.unique(np.concatenate(extreme_positions(weights, rows * columns)))
     labels = result.labels[seed, chosen]
     return lightest_and_heaviest(
         inputs[result.indices[seed, chosen]],

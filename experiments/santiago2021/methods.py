@@ -15,7 +15,7 @@ paper's units: `low_batch_mean` has three values that act as about 0.01, 0.1 and
 the code's default, 0.1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,40 +24,53 @@ from experiments.training.config import RunConfig
 
 LAMBDAS = (1.0, 0.1, 0.01, 0.001)  # of Figure 4
 PAPER_LAMBDAS = (1.0, 0.5, 0.1, 0.01)  # of which the tables report the best
-BATCH_MEAN_LAMBDAS = (1e-5, 1e-6, 1e-7, 0.1)
 GAMMAS = (0.5, 1.0, 2.0, 5.0)
-GROWTHS = (1.05, 1.1, 1.3, 2.0)
-THRESHOLDS = (-1.0, 1.2, 1.5, 2.0)
-QUANTILES = (0.6, 0.7, 0.8, 0.9)
-PRESAMPLE = 3  # batches
-RATE_FACTORS = (0.5, 2.0, 5.0, 10.0)
+_BATCH_MEAN_LAMBDAS = (1e-5, 1e-6, 1e-7, 0.1)
+_GROWTHS = (1.05, 1.1, 1.3, 2.0)
+_THRESHOLDS = (-1.0, 1.2, 1.5, 2.0)
+_QUANTILES = (0.6, 0.7, 0.8, 0.9)
+_PRESAMPLE = 3  # batches
+_RATE_FACTORS = (0.5, 2.0, 5.0, 10.0)
 
 
-class Method(NamedTuple):
-    """An arm: the paper's name of it, and its settings as changes of a configuration."""
+class ComparedMethod(NamedTuple):
+    """A method of the comparisons."""
 
-    label: str
-    settings: tuple[Mapping[str, str], ...]
-    presample: int = 1  # factor of the batch size
-
-
-def _weightings(*specs: str) -> tuple[Mapping[str, str], ...]:
-    return tuple({"weighting": spec} for spec in specs)
+    label: str  # the paper's name of it
+    settings: Callable[[RunConfig], list[RunConfig]]  # changes of a configuration
 
 
-METHODS: Mapping[str, Method] = {
-    "normal": Method("Normal", ({},)),
-    "normal_tuned": Method("Normal, rate tuned", ()),
-    "low": Method("LOW", _weightings(*(f"low:{v:g}" for v in LAMBDAS))),
-    "focal": Method("FL", tuple({"loss": f"focal:{v:g}"} for v in GAMMAS)),
-    "self_paced": Method("SPL", _weightings(*(f"paced_self_paced:{v:g}" for v in GROWTHS))),
-    "importance_sampling": Method(
-        "IS", _weightings(*(f"importance_sampling:{{batch}}:{v:g}" for v in THRESHOLDS)), PRESAMPLE
+def _low(lambdas: Sequence[float]) -> ComparedMethod:
+    return _weighted("LOW", "low", lambdas)
+
+
+def _weighted(label: str, scheme: str, values: Sequence[float]) -> ComparedMethod:
+    """A weighting scheme with each of the values."""
+    return ComparedMethod(
+        label, lambda base: [replace(base, weighting=f"{scheme}:{v:g}") for v in values]
+    )
+
+
+def _importance_sampling(base: RunConfig) -> list[RunConfig]:
+    size = base.batch_size
+    base = replace(base, batch_size=_PRESAMPLE * size)
+    return [replace(base, weighting=f"importance_sampling:{size}:{v:g}") for v in _THRESHOLDS]
+
+
+COMPARED_METHODS = {
+    "normal": ComparedMethod("Normal", lambda base: [base]),
+    "normal_tuned": ComparedMethod(
+        "Normal, rate tuned",
+        lambda base: [replace(base, learning_rate=base.learning_rate * f) for f in _RATE_FACTORS],
     ),
-    "mentornet": Method("MentorNet", _weightings(*(f"mentornet:{v:g}" for v in QUANTILES))),
-    "low_batch_mean": Method(
-        "LOW, batch mean", _weightings(*(f"low_batch_mean:{v:g}" for v in BATCH_MEAN_LAMBDAS))
+    "low": _low(LAMBDAS),
+    "focal": ComparedMethod(
+        "FL", lambda base: [replace(base, loss=f"focal:{gamma:g}") for gamma in GAMMAS]
     ),
+    "self_paced": _weighted("SPL", "paced_self_paced", _GROWTHS),
+    "importance_sampling": ComparedMethod("IS", _importance_sampling),
+    "mentornet": _weighted("MentorNet", "mentornet", _QUANTILES),
+    "low_batch_mean": _weighted("LOW, batch mean", "low_batch_mean", _BATCH_MEAN_LAMBDAS),
 }
 ON_MNIST = (
     "normal",
@@ -68,36 +81,10 @@ ON_MNIST = (
     "importance_sampling",
     "low_batch_mean",
 )
-BASELINES = {"focal": "FL", "self_paced": "SPL", "importance_sampling": "IS"}
+RIVALS = ("focal", "self_paced", "importance_sampling")  # of LOW, besides Normal
 
 
-def low_settings(lambdas: tuple[float, ...]) -> tuple[Mapping[str, str], ...]:
-    """LOW with each lambda."""
-    return _weightings(*(f"low:{value:g}" for value in lambdas))
-
-
-def method_arms(
-    base: RunConfig,
-    names: tuple[str, ...],
-    suffix: str = "",
-    *,
-    lambdas: tuple[float, ...] = LAMBDAS,
-) -> Arms:
-    """Every method's settings as changes of the base, by the method's name and the suffix."""
-    arms = {}
-    for name in names:
-        method = METHODS[name]
-        if name == "low":
-            method = method._replace(settings=low_settings(lambdas))
-        size = base.batch_size
-        settings = [
-            {key: value.replace("{batch}", str(size)) for key, value in setting.items()}
-            for setting in method.settings
-        ]
-        arms[name + suffix] = [
-            replace(base, batch_size=method.presample * size, **setting) for setting in settings
-        ]
-        if name == "normal_tuned":
-            rates = [base.learning_rate * factor for factor in RATE_FACTORS]
-            arms[name + suffix] = [replace(base, learning_rate=rate) for rate in rates]
-    return arms
+def method_arms(base: RunConfig, names: Sequence[str], lambdas: Sequence[float] = LAMBDAS) -> Arms:
+    """Every method's settings as changes of the base, by the method's name."""
+    methods = COMPARED_METHODS | {"low": _low(lambdas)}
+    return {name: methods[name].settings(base) for name in names}

@@ -13,25 +13,32 @@ from pathlib import Path
 import numpy as np
 
 from experiments.data import TaskConfig
-from experiments.reporting.claims import not_run, statements_of
+from experiments.reporting.claims import answers
 from experiments.reporting.experiment import Arms, Experiment
-from experiments.reporting.ledger import stored_statements
-from experiments.reporting.plotting import Runs, save
+from experiments.reporting.ledger import not_run
+from experiments.reporting.page import Page, Picture
+from experiments.reporting.rows import rows_as_json, rows_table
 from experiments.santiago2021 import gallery, pictures
 from experiments.santiago2021.claims import (
     GPU,
-    PAPER,
-    Found,
-    best,
-    class_weights,
-    final_error,
-    setting,
+    FinishedArms,
+    best_setting,
+    class_weight_curves,
+    final_errors,
+    setting_at,
 )
-from experiments.santiago2021.methods import BASELINES, METHODS, ON_MNIST, method_arms
-from experiments.santiago2021.mnist_claims import CLAIMS, MEASURE, SHOWN
-from experiments.santiago2021.report import conclude, finished, images_of, rows_of, write_errors
+from experiments.santiago2021.methods import (
+    COMPARED_METHODS,
+    ON_MNIST,
+    RIVALS,
+    method_arms,
+)
+from experiments.santiago2021.mnist_claims import MNIST_CLAIMS, SHOWN_LAMBDAS
+from experiments.santiago2021.pictures import DrawnRun
+from experiments.santiago2021.report import error_lines, error_rows, finished_arms, images_of
 from experiments.training.config import RunConfig
 
+_MEASURE = "accuracy"
 ITEMS = {
     "Figure 2": "MNIST: training loss and training error, Normal and LOW",
     "Figure 3": "MNIST: test error, LOW against FL, SPL and IS",
@@ -40,7 +47,7 @@ ITEMS = {
     "Figure 6": "MNIST: mean weight of every class along training",
 }
 
-BASE = RunConfig(
+MNIST_BASE = RunConfig(
     task=TaskConfig("mnist", num_clean=0, num_validation=2000),
     model="lenet5",
     momentum=0.9,
@@ -54,46 +61,49 @@ BASE = RunConfig(
 )
 
 
-def base_of(preset: str) -> RunConfig:
+def _base_of(preset: str) -> RunConfig:
     """The configuration that the methods change."""
     if preset == "paper":
-        return BASE
+        return MNIST_BASE
     if preset == "cpu":
-        task = replace(BASE.task, num_train=10_000, num_validation=5000)
+        task = replace(MNIST_BASE.task, num_train=10_000, num_validation=5000)
         changes = {"learning_rate": 0.01, "num_steps": 25 * 39, "num_evals": 25, "seeds": 3}
-        return replace(BASE, task=task, **changes)
+        return replace(MNIST_BASE, task=task, **changes)
     task = TaskConfig("digits", num_clean=0, num_validation=200)
-    base = replace(BASE, task=task, model="mlp:32", learning_rate=0.05, batch_size=64)
+    base = replace(MNIST_BASE, task=task, model="mlp:32", learning_rate=0.05, batch_size=64)
     return replace(base, num_steps=5 * 19, num_evals=5, seeds=2)
 
 
 def _arms(preset: str) -> Arms:
     names = ("normal", "low") if preset == "smoke" else ON_MNIST
-    return method_arms(base_of(preset), names)
+    return method_arms(_base_of(preset), names)
 
 
-def lambda_runs(found: Found, values: tuple[float, ...] = SHOWN) -> Runs:
+def lambda_runs(found: FinishedArms) -> list[DrawnRun]:
     """Normal and LOW at several lambdas, as far as finished."""
-    runs = {"Normal": (found["normal"], 0)} if "normal" in found else {}
+    runs = [DrawnRun("Normal", found["normal"], 0, "Normal")] if "normal" in found else []
     if "low" in found:
         low = found["low"]
-        runs |= {f"LOW, λ = {value:g}": (low, setting(low, value)) for value in values}
+        runs += [
+            DrawnRun(f"LOW, λ = {value:g}", low, setting_at(low, value), "LOW")
+            for value in SHOWN_LAMBDAS
+        ]
     return runs
 
 
-def baseline_runs(found: Found, measure: str) -> Runs:
+def rival_runs(found: FinishedArms, measure: str) -> list[DrawnRun]:
     """The other methods at the settings chosen on validation data."""
-    runs = {}
-    for arm in BASELINES:
+    runs = []
+    for arm in RIVALS:
         if arm in found:
-            h = best(found[arm], measure)
-            config = found[arm].configs[h]
-            spec = config.loss if arm == "focal" else config.weighting
-            runs[f"{METHODS[arm].label} ({spec.partition(':')[2]})"] = (found[arm], h)
+            h = best_setting(found[arm], measure)
+            config, label = found[arm].configs[h], COMPARED_METHODS[arm].label
+            values = config.loss_spec.parsed.values if arm == "focal" else config.scheme.values
+            runs.append(DrawnRun(f"{label} ({values[0]:g})", found[arm], h, label))
     return runs
 
 
-def _by_lambda(found: Found) -> dict:
+def _by_lambda(found: FinishedArms) -> dict:
     """Values of lambda in per-example units, and test errors [H, S]."""
     curves = {}
     for arm, name in (("low", "LOW"), ("low_batch_mean", "batch-mean gradients, λ B²")):
@@ -101,65 +111,60 @@ def _by_lambda(found: Found) -> dict:
             result = found[arm]
             unit = result.configs[0].batch_size ** 2 if arm == "low_batch_mean" else 1
             values = [unit * config.scheme.values[0] for config in result.configs]
-            errors = np.stack([final_error(result, h) for h in range(len(values))])
+            errors = np.stack([final_errors(result, h) for h in range(len(values))])
             curves[name] = (values, errors)
     return curves
 
 
-def _draw(folder: Path, found: Found) -> None:
+def _pictures(found: FinishedArms) -> list[Picture]:
     data = next(iter(found.values())).configs[0].task.dataset
+    drawn = []
     runs = lambda_runs(found)
     if runs:
         title = f"Training on {data}: mean and standard deviation over the seeds"
-        save(pictures.training_curves(runs, title=title), folder / "figure2_training.png")
-    runs = {**runs, **baseline_runs(found, MEASURE)}
+        figure = pictures.training_figure(runs, title=title)
+        drawn.append(Picture("figure2_training", figure, "Figure 2"))
+    runs += rival_runs(found, _MEASURE)
     if runs:
         title = f"Test error on {data}; FL, SPL and IS at settings chosen on validation data"
-        save(pictures.test_curves_and_distribution(runs, title=title), folder / "figure3_test.png")
+        figure = pictures.curves_and_final_errors(runs, title=title)
+        drawn.append(Picture("figure3_test", figure, "Figure 3"))
     if {"normal", "low"} <= set(found):
-        normal = final_error(found["normal"], 0)
+        normal = final_errors(found["normal"], 0)
         title = f"Test error by λ on {data}: seeds, mean and standard deviation"
-        save(
-            pictures.error_by_lambda(_by_lambda(found), normal, title=title),
-            folder / "figure4_lambda.png",
-        )
-    if "low" in found:
-        _draw_weights(folder, found, data)
+        figure = pictures.error_by_lambda(_by_lambda(found), normal, title=title)
+        drawn.append(Picture("figure4_lambda", figure, "Figure 4"))
+    return [*drawn, *(_weight_pictures(found, data) if "low" in found else [])]
 
 
-def _draw_weights(folder: Path, found: Found, data: str) -> None:
-    low = found["low"]
-    chosen = best(low, MEASURE)
+def _weight_pictures(found: FinishedArms, data: str) -> list[Picture]:
+    low, drawn = found["low"], []
+    chosen = best_setting(low, _MEASURE)
     value = low.configs[chosen].scheme.values[0]
     images = images_of(low)
     if images is not None:
         title = f"{data}, LOW with λ = {value:g}: mean weights over all epochs (first seed)"
-        save(
-            gallery.run_gallery(low, chosen, 0, images, title=title), folder / "figure5_images.png"
-        )
-    names = [str(c) for c in range(class_weights(low, 0).shape[-1])]
-    panels = {label: run for label, run in lambda_runs(found).items() if label != "Normal"}
+        figure = gallery.run_gallery(low, chosen, 0, images, title=title)
+        drawn.append(Picture("figure5_images", figure, "Figure 5"))
+    names = [str(c) for c in range(class_weight_curves(low, 0).shape[-1])]
+    panels = [run for run in lambda_runs(found) if run.kind == "LOW"]
     title = f"Mean weights of the classes of {data}, over the seeds (validation chose {value:g})"
-    save(pictures.weights_of_classes(panels, names, title=title), folder / "figure6_classes.png")
+    figure = pictures.weights_of_classes(panels, names, title=title)
+    return [*drawn, Picture("figure6_classes", figure, "Figure 6")]
 
 
-def _present(folder: Path, preset: str) -> str:
-    found = finished(folder, _arms(preset))
-    rows = rows_of(found, MEASURE)
-    write_errors(folder, found, MEASURE)
-    if found:
-        _draw(folder, found)
-    statements = statements_of(PAPER, CLAIMS, found)
+def _present(folder: Path, preset: str) -> Page:
+    found = finished_arms(folder, _arms(preset))
+    rows = error_rows(found, _MEASURE)
     title = "Test error at the end; settings chosen on validation data"
-    return conclude(folder, preset, title, "error %", rows, statements)
+    return Page(
+        tables=[rows_table(title, "error %", rows)],
+        claims=answers(MNIST_CLAIMS, found),
+        figures=_pictures(found) if found else [],
+        files={"errors.csv": error_lines(found, _MEASURE)},
+        summary={"preset": preset, "rows": rows_as_json(rows)},
+    )
 
-
-_CAUSES = {
-    "falls faster": "perhaps: the first epochs at this preset's rate are slower for every method",
-    "lambda 0.01 ends": "perhaps: 25 epochs; the paper's curve crosses Normal's after about 20",
-    "the smaller lambda": "perhaps: 25 epochs, too few for the smallest lambda",
-    "lambda 0.01 has": "its training loss, too, is above Normal's after this preset's 25 epochs",
-}
 
 EXPERIMENT = Experiment(
     name="santiago2021.mnist",
@@ -174,12 +179,5 @@ EXPERIMENT = Experiment(
     arms=_arms,
     present=_present,
     items=ITEMS,
-    printed=not_run(
-        PAPER,
-        CLAIMS,
-        ITEMS,
-        GPU.format(name="santiago2021.mnist"),
-    ),
-    entries=stored_statements(PAPER, ITEMS),
-    causes=_CAUSES,
+    printed=not_run(MNIST_CLAIMS, GPU.format(name="santiago2021.mnist")),
 )

@@ -6,6 +6,7 @@ many; the paper's go against epochs.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from experiments.reporting.plotting import Runs, clean_look
-from experiments.santiago2021.claims import class_weights, error, final_error
+from experiments.reporting.plotting import clean_look
+from experiments.santiago2021.claims import class_weight_curves, error_curves, final_errors
 from experiments.tools.statistics import finite_mean
+from experiments.training.result import Result
 
 _NORMAL = "#333333"
 _BLUES = ("#9ECAE1", "#4292C6", "#08519C", "#041E42")  # LOW, from mild to extreme
@@ -29,26 +31,28 @@ _OTHERS = {
 _FLOOR = 1e-4  # of logarithmic axes
 
 
-def styles_of(labels: Sequence[str]) -> list[dict]:
-    """Colour and dashes of every label.
+class DrawnRun(NamedTuple):
+    """A run as it is drawn: a result at one setting."""
 
-    Grey is Normal, blues are LOW in their order, any other method has a colour of its own. LOW on
-    top of a loss ("LOW + CE") has the colour of the loss, which then is dashed where it is alone.
-    """
-    many = sum(label.startswith("LOW") for label in labels) > 2
+    label: str
+    result: Result
+    h: int
+    kind: str  # what its colour stands for: Normal, LOW, or another method or loss
+    is_dashed: bool = False
+
+
+def _styles(runs: Sequence[DrawnRun]) -> list[dict]:
+    """Colour and dashes of every run: blues for LOW in their order, and a colour a method."""
+    many = sum(run.kind == "LOW" for run in runs) > 2
     blues = iter(_BLUES if many else _BLUES[2:])
-    combined = any(" + " in label for label in labels)
     found = []
-    for label in labels:
-        name = label.split(" + ")[-1].split(" ")[0]
-        is_low = label.startswith("LOW") and " + " not in label
-        color = next(blues, _BLUES[-1]) if is_low else _OTHERS.get(name, _NORMAL)
-        dashed = combined and " + " not in label
-        found.append({"color": color, "linestyle": "--" if dashed else "-"})
+    for run in runs:
+        color = next(blues, _BLUES[-1]) if run.kind == "LOW" else _OTHERS.get(run.kind, _NORMAL)
+        found.append({"color": color, "linestyle": "--" if run.is_dashed else "-"})
     return found
 
 
-def band(axes: Axes, steps: np.ndarray, curves: np.ndarray, label: str, style: dict) -> None:
+def _band(axes: Axes, steps: np.ndarray, curves: np.ndarray, label: str, style: dict) -> None:
     """Draws mean and standard deviation of curves [S, E] against the steps [E]."""
     mean = finite_mean(curves, 0)
     deviation = np.sqrt(finite_mean((curves - mean) ** 2, 0))
@@ -58,7 +62,7 @@ def band(axes: Axes, steps: np.ndarray, curves: np.ndarray, label: str, style: d
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def training_curves(runs: Runs, *, title: str) -> Figure:
+def training_figure(runs: Sequence[DrawnRun], *, title: str) -> Figure:
     """Training loss and training error against steps, both logarithmic.
 
     They are means over the batches since the last evaluation, measured before each step and without
@@ -66,10 +70,10 @@ def training_curves(runs: Runs, *, title: str) -> Figure:
     """
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (label, (result, h)), style in zip(runs.items(), styles_of(list(runs)), strict=True):
+    for (label, result, h, *_), style in zip(runs, _styles(runs), strict=True):
         steps = result.history["step"]
-        band(left, steps, _at_least(result.history["train_loss"][h]), label, style)
-        band(right, steps, _at_least(error(result, h, "train")), label, style)
+        _band(left, steps, _at_least(result.history["train_loss"][h]), label, style)
+        _band(right, steps, _at_least(error_curves(result, h, "train")), label, style)
     for axes, name in ((left, "training loss"), (right, "training error (%)")):
         axes.set(xlabel="step", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -81,27 +85,21 @@ def training_curves(runs: Runs, *, title: str) -> Figure:
     return figure
 
 
-def test_curves_and_distribution(  # its name is no test's
-    runs: Runs,
-    *,
-    title: str,
-    measure: str = "accuracy",  # noqa: PT028
-) -> Figure:
+def curves_and_final_errors(runs: Sequence[DrawnRun], *, title: str) -> Figure:
     """Test error against steps, and beside it a dot per seed at the end with their mean."""
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
-    styles = styles_of(list(runs))
     tops = []
-    for row, ((label, (result, h)), style) in enumerate(zip(runs.items(), styles, strict=True)):
-        curves, color = error(result, h, measure=measure), style["color"]
-        band(left, result.history["step"], curves, label, style)
+    for row, ((label, result, h, *_), style) in enumerate(zip(runs, _styles(runs), strict=True)):
+        curves, color = error_curves(result, h), style["color"]
+        _band(left, result.history["step"], curves, label, style)
         tops.append(np.nanmax(finite_mean(curves, 0)[curves.shape[1] // 4 :], initial=0.0))
-        ends = final_error(result, h, measure)
+        ends = final_errors(result, h)
         right.scatter(ends, np.full(len(ends), row), s=18, color=color, alpha=0.5, lw=0)
         right.plot([np.mean(ends)], [row], marker="|", ms=17, mew=2.2, color=color)
     left.set(xlabel="step", ylabel="test error (%)", ylim=(0, 1.1 * max(tops) or 1))
     left.xaxis.set_major_locator(MaxNLocator(6))
-    right.set_yticks(range(len(runs)), labels=list(runs))
+    right.set_yticks(range(len(runs)), labels=[run.label for run in runs])
     right.set_ylim(len(runs) - 0.5, -0.5)
     right.set_xlabel("test error at the end (%): seeds, mean")
     for axes in (left, right):
@@ -147,13 +145,13 @@ def error_by_lambda(
     return figure
 
 
-def weights_of_classes(runs: Runs, names: Sequence[str], *, title: str) -> Figure:
+def weights_of_classes(runs: Sequence[DrawnRun], names: Sequence[str], *, title: str) -> Figure:
     """Mean weight of every class's examples against steps, a panel per run."""
     figure = Figure(figsize=(1.9 + 4.6 * len(runs), 4.0), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(runs), sharey=True))
     colors = matplotlib.colormaps["tab10"](np.arange(len(names)) % 10)
-    for panel, (label, (result, h)) in zip(panels, runs.items(), strict=True):
-        weights = finite_mean(class_weights(result, h), 0)
+    for panel, (label, result, h, *_) in zip(panels, runs, strict=True):
+        weights = finite_mean(class_weight_curves(result, h), 0)
         for c, name in enumerate(names):
             panel.plot(result.history["step"], weights[:, c], color=colors[c], lw=1.6, label=name)
         panel.axhline(1, color=_NORMAL, lw=0.8, ls=":")

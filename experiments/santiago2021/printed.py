@@ -1,5 +1,7 @@
 """The numbers of the paper's tables."""
 
+from collections.abc import Mapping
+
 from experiments.reporting.ledger import Printed
 
 # Table 1: training images; that of ISIC 2018's vascular class is missing in the paper's text.
@@ -77,7 +79,7 @@ SKIN = {
 }
 
 
-def column(values: dict[str, float]) -> dict[str, Printed]:
+def without_intervals(values: Mapping[str, float]) -> dict[str, Printed]:
     """A table's column; none of them has an interval."""
     return {method: Printed(value) for method, value in values.items()}
 
@@ -85,4 +87,4 @@ def column(values: dict[str, float]) -> dict[str, Printed]:
 def skin_column(data: str, metric: str) -> dict[str, Printed]:
     """A column of Table 3 or 4."""
     place = list(METRICS).index(metric)
-    return column({method: values[place] for method, values in SKIN[data].items()})
+    return without_intervals({method: values[place] for method, values in SKIN[data].items()})

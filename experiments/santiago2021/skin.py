@@ -12,7 +12,6 @@ held-out images. Figures 10 and 11 show the data set's own images, which are not
 redistribute; they stay in the run's folder.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,22 +19,27 @@ import numpy as np
 
 from experiments.data import TaskConfig
 from experiments.explain.galleries import class_gallery
-from experiments.reporting.claims import not_run, statements_of
+from experiments.reporting.claims import answers
 from experiments.reporting.experiment import Arms, Experiment
-from experiments.reporting.ledger import Entry, of_statements, of_table
-from experiments.reporting.plotting import save
-from experiments.reporting.rows import Row, describe_choice
+from experiments.reporting.ledger import Entry, not_run, of_table
+from experiments.reporting.page import Page, Picture
+from experiments.reporting.rows import Row, describe_choice, rows_as_json, rows_table
 from experiments.santiago2021 import gallery, pictures
-from experiments.santiago2021.claims import GPU, PAPER, Found, best
+from experiments.santiago2021.claims import GPU, FinishedArms, best_setting
+from experiments.santiago2021.lesions import LESION_SETS
 from experiments.santiago2021.methods import GAMMAS, PAPER_LAMBDAS
-from experiments.santiago2021.printed import CLASS_COUNTS, METRICS, SKIN, skin_column
-from experiments.santiago2021.report import conclude, finished, images_of, write_errors
-from experiments.santiago2021.skin_claims import CLASSES, LABELS, MEASURE, claims_of
+from experiments.santiago2021.pictures import DrawnRun
+from experiments.santiago2021.printed import CLASS_COUNTS, METRICS, skin_column
+from experiments.santiago2021.report import error_lines, finished_arms, images_of
+from experiments.santiago2021.skin_claims import (
+    LOSS_ARMS,
+    LOW_ON_BALANCED,
+    SKIN_MEASURE,
+    lesion_claims,
+)
 from experiments.training.config import RunConfig
 from experiments.training.result import Result
 
-_TITLES = {"isic2017": "ISIC 2017", "isic2018": "ISIC 2018"}
-_TABLES = {"isic2017": "Table 3", "isic2018": "Table 4"}
 ITEMS = {
     "isic2017": {
         "Table 3": "ISIC 2017: three losses with LOW and without",
@@ -52,6 +56,8 @@ ITEMS = {
         "Figure 13": "ISIC 2018: mean weight of every class along training",
     },
 }
+_EXPERIMENT_NAMES = {"isic2017": "santiago2021.table3", "isic2018": "santiago2021.table4"}
+_CLASS_PICTURES = {"isic2017": "figure12_classes", "isic2018": "figure13_classes"}
 _NUM_TRAIN = {"isic2017": 2000 - 200, "isic2018": 10_015 - 2003 - 400}
 _LOSSES = {"ce": "cross_entropy", "bce": "balanced_cross_entropy", "fl": "focal:2"}
 
@@ -121,101 +127,122 @@ def _largest_class_weight(data: str) -> float:
 
 def _end(result: Result, metric: str) -> np.ndarray:
     """100 times a measure of the test set at the end [S], at the chosen setting."""
-    h = best(result, MEASURE)
+    h = best_setting(result, SKIN_MEASURE)
     return 100 * result.history[f"test_{metric}"][h, :, -1].astype(float)
 
 
 def _names(result: Result, data: str) -> tuple[str, ...]:
     count = result.history["class_weights"].shape[-1]
-    names = CLASSES[data]
+    names = LESION_SETS[data].classes
     return names if len(names) == count else tuple(map(str, range(count)))
 
 
-def _draw(data: str, folder: Path, found: Found) -> None:
-    runs = {LABELS[arm]: (result, best(result, MEASURE)) for arm, result in found.items()}
-    config = next(iter(found.values())).configs[0]
-    name = config.task.dataset
+def _pictures(data: str, found: FinishedArms) -> list[Picture]:
+    has_low = any(LOSS_ARMS[arm].has_low for arm in found)
+    runs = []
+    for arm, result in found.items():
+        loss, h = LOSS_ARMS[arm], best_setting(result, SKIN_MEASURE)
+        is_dashed = has_low and not loss.has_low
+        runs.append(DrawnRun(loss.label, result, h, loss.loss, is_dashed))
+    name = runs[0].result.configs[0].task.dataset
     title = f"Training on {name}; settings chosen on validation data"
-    save(pictures.training_curves(runs, title=title), folder / f"figure9_{data}.png")
-    if "low_ce" not in found:
-        return
-    low = found["low_ce"]
-    h = best(low, MEASURE)
+    training = pictures.training_figure(runs, title=title)
+    drawn = [Picture(f"figure9_{data}", training, "Figure 9")]
+    return [*drawn, *(_weight_pictures(data, found["low_ce"]) if "low_ce" in found else [])]
+
+
+def _weight_pictures(data: str, low: Result) -> list[Picture]:
+    """Who is weighted up by LOW + CE: classes, and images if they are on this machine."""
+    name = low.configs[0].task.dataset
+    h = best_setting(low, SKIN_MEASURE)
     value, names = low.configs[h].scheme.values[0], _names(low, data)
-    number = 12 if data == "isic2017" else 13
     title = f"Mean weights of the classes of {name}"
-    panel = {f"LOW + CE, λ = {value:g}": (low, h)}
-    path = folder / f"figure{number}_classes.png"
-    save(pictures.weights_of_classes(panel, names, title=title), path)
+    panel = DrawnRun(f"LOW + CE, λ = {value:g}", low, h, "CE")
+    classes = pictures.weights_of_classes([panel], names, title=title)
+    drawn = [Picture(_CLASS_PICTURES[data], classes, LESION_SETS[data].figure)]
     images = images_of(low)
     if images is not None:
         title = f"{name}, LOW + CE with λ = {value:g}: mean weights over all epochs (first seed)"
-        picture = gallery.run_gallery(low, h, 0, images, names=names, title=title)
-        shown = folder / "images"  # the data set's pictures: not among the files that are kept
-        shown.mkdir(exist_ok=True)
-        save(picture, shown / "figure10.png")
-        picture = class_gallery(low, h, 0, images, names=names, title=title)
-        save(picture, shown / "figure11.png")
+        extremes = gallery.run_gallery(low, h, 0, images, names=names, title=title)
+        by_class = class_gallery(low, h, 0, images, names=names, title=title)
+        # The data set's own images: they stay in the run's folder.
+        drawn.append(Picture("images/figure10", extremes, "Figure 10", is_public=False))
+        drawn.append(Picture("images/figure11", by_class, "Figure 11", is_public=False))
+    return drawn
 
 
-def _present(data: str, folder: Path, preset: str) -> str:
-    found = finished(folder, _arms(data, preset))
-    write_errors(folder, found, MEASURE)
-    if found:
-        _draw(data, folder, found)
-    rows = [
-        Row(
-            LABELS[arm],
-            tuple(map(float, _end(result, "balanced_accuracy"))),
-            describe_choice(result.configs[best(result, MEASURE)]),
-            None,
-            {short: float(_end(result, metric).mean()) for metric, short in METRICS.items()},
-        )
-        for arm, result in found.items()
-    ]
-    statements = statements_of(PAPER, claims_of(data), found)
-    title = "Test set at the end; settings chosen on validation data"
-    return conclude(folder, preset, title, "BAcc %", rows, statements)
+def _row(arm: str, result: Result) -> Row:
+    return Row(
+        LOSS_ARMS[arm].label,
+        tuple(map(float, _end(result, "balanced_accuracy"))),
+        describe_choice(result.configs[best_setting(result, SKIN_MEASURE)]),
+        None,
+        {short: float(_end(result, metric).mean()) for metric, short in METRICS.items()},
+    )
 
 
-def _table(data: str, found: Found, *, same_setting: bool, missing: str) -> list[Entry]:
-    if found and "ce" not in found:
-        return []  # nothing to compare with
+_THREE_SEEDS = "with three seeds the interval of the difference holds zero"
+_FROM_SCRATCH = (
+    "from scratch bCE errs on most of its training images (errors.csv); the paper starts from "
+    "ImageNet's weights"
+)
+_CAUSES = {  # why our numbers differ, by data set and row
+    "isic2017": {"bCE": _FROM_SCRATCH, "LOW + bCE": LOW_ON_BALANCED},
+    "isic2018": {
+        "CE": _THREE_SEEDS,
+        "bCE": _FROM_SCRATCH,
+        "FL": _THREE_SEEDS,
+        "LOW + CE": _THREE_SEEDS,
+        "LOW + bCE": LOW_ON_BALANCED,
+        "LOW + FL": _THREE_SEEDS,
+    },
+}
+
+
+def _table_entries(
+    data: str, found: FinishedArms, *, same_setting: bool = False, missing: str = ""
+) -> list[Entry]:
+    """The entries of every metric's column."""
     return [
         entry
         for metric, short in METRICS.items()
         for entry in of_table(
-            _TABLES[data],
+            LESION_SETS[data].table,
             skin_column(data, metric),
-            {LABELS[arm]: _end(result, metric) for arm, result in found.items()},
+            {LOSS_ARMS[arm].label: _end(result, metric) for arm, result in found.items()},
             reference="CE",
             same_setting=same_setting,
-            quantity=f"{_TITLES[data]}, {short} %",
+            quantity=f"{LESION_SETS[data].title}, {short} %",
             missing=missing,
+            causes=_CAUSES[data],
         )
     ]
 
 
-def _entries(data: str, folder: Path, preset: str) -> list[Entry]:
-    found = finished(folder, _arms(data, preset))
-    table = _table(data, found, same_setting=preset == "paper", missing="")
-    stored = json.loads((folder / "summary.json").read_text())["statements"]
-    return [e for e in table if e.ours] + of_statements(stored, PAPER, ITEMS[data])
+def _numbers(data: str, found: FinishedArms, preset: str) -> list[Entry]:
+    """The entries of the finished rows, if CE is, with which they are compared."""
+    if "ce" not in found:
+        return []
+    entries = _table_entries(data, found, same_setting=preset == "paper")
+    return [entry for entry in entries if entry.seeds]
 
 
-_CAUSES = {
-    "LOW + bCE": "perhaps: LOW raises the rarest classes once more, which bCE has raised already",
-    "bCE": "from scratch bCE errs on most of its training images (errors.csv); the paper starts "
-    "from ImageNet's weights",
-    "training error": "perhaps: the small network still errs on a fifth of the training images "
-    "(errors.csv), and LOW dwells on those",
-    ": ISIC 2018,": "with three seeds the interval of the difference holds zero",
-    "most metrics": "three seeds: differences are within their spread (Table 4)",
-}
+def _present(data: str, folder: Path, preset: str) -> Page:
+    found = finished_arms(folder, _arms(data, preset))
+    rows = [_row(arm, result) for arm, result in found.items()]
+    title = "Test set at the end; settings chosen on validation data"
+    return Page(
+        tables=[rows_table(title, "BAcc %", rows)],
+        claims=answers(lesion_claims(data), found),
+        numbers=_numbers(data, found, preset),
+        figures=_pictures(data, found) if found else [],
+        files={"errors.csv": error_lines(found, SKIN_MEASURE)},
+        summary={"preset": preset, "rows": rows_as_json(rows)},
+    )
 
 
 def _experiment(data: str) -> Experiment:
-    name = f"santiago2021.{_TABLES[data].lower().replace(' ', '')}"
+    name, title = _EXPERIMENT_NAMES[data], LESION_SETS[data].title
     cause = f"the prepared images and {GPU.format(name=name)}"
     small = (
         "nothing: there is no surrogate of ISIC 2017 (santiago2021.table4 has one of ISIC 2018)"
@@ -226,24 +253,22 @@ def _experiment(data: str) -> Experiment:
     )
     return Experiment(
         name=name,
-        summary=f"LOW with three losses on {_TITLES[data]}",
+        summary=f"LOW with three losses on {title}",
         presets={
             "smoke": "scikit-learn digits, a long tail 20 : 1, a small network, 2 seeds; some "
             "seconds",
             "cpu": small,
-            "paper": f"{_TITLES[data]}, DenseNet-161 from ImageNet's weights, 150 epochs, 5 seeds; "
+            "paper": f"{title}, DenseNet-161 from ImageNet's weights, 150 epochs, 5 seeds; "
             "a GPU, days",
         },
         arms=lambda preset: _arms(data, preset),
         present=lambda folder, preset: _present(data, folder, preset),
         items=ITEMS[data],
         printed=(
-            *_table(data, {}, same_setting=True, missing=cause),
-            *not_run(PAPER, claims_of(data), ITEMS[data], cause),
+            *_table_entries(data, {}, missing=cause),
+            *not_run(lesion_claims(data), cause),
         ),
-        entries=lambda folder, preset: _entries(data, folder, preset),
-        causes=_CAUSES,
     )
 
 
-EXPERIMENTS = tuple(_experiment(data) for data in SKIN)
+EXPERIMENTS = tuple(_experiment(data) for data in LESION_SETS)

@@ -7,40 +7,40 @@ the best of lambda = 1, 0.5, 0.1, 0.01. Settings are chosen here on 5,000 held-o
 paper's MentorNet was pre-trained on noisy CIFAR-10; ours learns its curriculum beforehand.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.data import TaskConfig
-from experiments.reporting.claims import Claim, not_run, statements_of
+from experiments.reporting.claims import Claim, answers
 from experiments.reporting.experiment import Arms, Experiment
-from experiments.reporting.ledger import Entry, of_statements, of_table
-from experiments.reporting.plotting import Runs, save
+from experiments.reporting.ledger import Entry, not_run, of_table
+from experiments.reporting.page import Page, Picture
+from experiments.reporting.rows import Row, rows_as_json, rows_table
 from experiments.santiago2021 import pictures
-from experiments.santiago2021.claims import GPU, PAPER, Found, best, final_error
-from experiments.santiago2021.methods import METHODS, PAPER_LAMBDAS, method_arms
-from experiments.santiago2021.printed import TEST_ERRORS, column
-from experiments.santiago2021.report import conclude, finished, rows_of, write_errors
+from experiments.santiago2021.claims import GPU, FinishedArms, best_setting, final_errors
+from experiments.santiago2021.methods import COMPARED_METHODS, PAPER_LAMBDAS, method_arms
+from experiments.santiago2021.pictures import DrawnRun
+from experiments.santiago2021.printed import TEST_ERRORS, without_intervals
+from experiments.santiago2021.report import error_lines, error_rows
 from experiments.training.config import RunConfig
+from experiments.training.result import is_finished, load_result
 
 ITEMS = {
     "Table 2": "test error on CIFAR-10 and CIFAR-100",
     "Figure 8": "CIFAR-10 and CIFAR-100, DenseNet-BC: test error along training and at the end",
 }
-MEASURE = "accuracy"
-NAMES = ("normal", "focal", "self_paced", "importance_sampling", "mentornet", "low")
+_MEASURE = "accuracy"
+_METHODS = ("normal", "focal", "self_paced", "importance_sampling", "mentornet", "low")
 _TITLES = {
     "densenet_bc": "DenseNet-BC",
     "wrn28_2": "WRN-28-2",
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
 }
-# The column of the table that a small network stands in for, and the tag of its arms.
-_STAND_IN = ("wrn28_2", "cifar10")
-_SMALL = "small_cifar10"
 _EPOCH = {"densenet_bc": 45_000 // 64, "wrn28_2": 45_000 // 128}  # steps
 
 
@@ -66,140 +66,181 @@ def _paper(network: str, data: str) -> RunConfig:
     )
 
 
-def _arms(preset: str) -> Arms:
+class _Column(NamedTuple):
+    """A network on a data set, in the place of a column of the table."""
+
+    network: str
+    data: str
+    tag: str  # the end of the names of its arms and its picture
+    base: RunConfig
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.network, self.data
+
+    def arm(self, method: str) -> str:
+        return f"{method}_{self.tag}"
+
+
+def _columns(preset: str) -> list[_Column]:
     if preset == "paper":
-        bases = {f"{network}_{data}": _paper(network, data) for network, data in TEST_ERRORS}
-    elif preset == "cpu":
+        return [_Column(*key, "_".join(key), _paper(*key)) for key in TEST_ERRORS]
+    if preset == "cpu":
         task = TaskConfig("cifar10", num_clean=0, num_validation=2000, num_train=5000)
         base = RunConfig(task=task, model="lenet5", learning_rate=0.03, nesterov=True)
         augmentation = "crop:4+flip+standardize:cifar10"  # LeNet-5 has no batch norm
         base = replace(base, augmentation=augmentation, weight_decay=5e-4, batch_size=128)
-        bases = {_SMALL: replace(base, num_steps=30 * 39, num_evals=15, seeds=3)}
+        base = replace(base, num_steps=30 * 39, num_evals=15, seeds=3)
     else:
         task = TaskConfig("digits", num_clean=0, num_validation=200)
         base = RunConfig(task=task, model="mlp:32", learning_rate=0.05, nesterov=True)
         base = replace(base, num_steps=5 * 19, num_evals=5, seeds=2)
-        bases = {_SMALL: base}
-    names = ("normal", "mentornet", "low") if preset == "smoke" else NAMES
+    return [_Column("wrn28_2", "cifar10", "small_cifar10", base)]
+
+
+def _arms(preset: str) -> Arms:
+    names = ("normal", "mentornet", "low") if preset == "smoke" else _METHODS
     return {
-        arm: configs
-        for tag, base in bases.items()
-        for arm, configs in method_arms(base, names, f"_{tag}", lambdas=PAPER_LAMBDAS).items()
+        column.arm(name): configs
+        for column in _columns(preset)
+        for name, configs in method_arms(column.base, names, PAPER_LAMBDAS).items()
     }
 
 
-def _of(found: Found, tag: str) -> Found:
-    """The arms of one network and data set, by method."""
-    ending = f"_{tag}"
-    return {arm.removesuffix(ending): r for arm, r in found.items() if arm.endswith(ending)}
+def _finished_methods(folder: Path, column: _Column) -> FinishedArms:
+    """The finished arms of a column, by method."""
+    paths = {name: folder / column.arm(name) for name in _METHODS}
+    return {name: load_result(path) for name, path in paths.items() if is_finished(path)}
 
 
-def _columns(found: Found) -> dict[tuple[str, str], Found]:
-    """The finished arms of every column; the small network stands in for one of them."""
-    columns = {key: _of(found, "_".join(key)) for key in TEST_ERRORS}
-    small = _of(found, _SMALL)
-    if small:
-        columns[_STAND_IN] = small
-    return {key: own for key, own in columns.items() if own}
-
-
-def _end(found: Found, arm: str) -> np.ndarray:
-    return final_error(found[arm], best(found[arm], MEASURE))
-
-
-def _claims(data: str) -> tuple[Claim, ...]:
-    def below(arm: str) -> Callable[[Found], np.ndarray]:
-        return lambda found: _end(found, "low") < _end(found, arm)
-
-    def steadier(found: Found) -> np.ndarray:
-        return np.array([np.std(_end(found, "low")) < np.std(_end(found, "normal"))])
-
-    title = _TITLES[data]
-    rivals = NAMES[:-1] if data == "cifar100" else NAMES[1:-1]
-    claims = [
-        Claim(
-            f"{title}: LOW has a lower test error than {METHODS[arm].label}",
-            "Fig. 8",
-            ("low", arm),
-            below(arm),
-        )
-        for arm in rivals
-    ]
-    if data == "cifar10":
-        text = f"{title}: LOW's errors have a smaller standard deviation than Normal's (asked once)"
-        claims.append(Claim(text, "Fig. 8", ("low", "normal"), steadier))
-    return tuple(claims)
-
-
-CLAIMS = {data: _claims(data) for data in ("cifar10", "cifar100")}
-
-
-def _quantity(network: str, data: str) -> str:
-    return f"{_TITLES[network]}, {_TITLES[data]}, test error %"
-
-
-def _table(errors: dict, *, same_setting: bool, missing: str) -> list[Entry]:
-    """Entries of all columns; `errors` are {(network, data): {method: [S]}}."""
-    entries = []
-    for (network, data), printed in TEST_ERRORS.items():
-        ours = errors.get((network, data), {})
-        if ours and "Normal" not in ours:
-            continue  # nothing to compare with
-        entries += of_table(
-            "Table 2",
-            column(printed),
-            ours,
-            reference="Normal",
-            same_setting=same_setting,
-            quantity=_quantity(network, data),
-            missing=missing,
-        )
-    return entries
-
-
-def _present(folder: Path, preset: str) -> str:
-    found = finished(folder, _arms(preset))
-    write_errors(folder, found, MEASURE)
-    rows, statements = [], []
-    for (network, data), own in _columns(found).items():
-        config = next(iter(own.values())).configs[0]
-        name = f"{config.model}, {config.task.dataset}"
-        rows += [row._replace(method=f"{name}: {row.method}") for row in rows_of(own, MEASURE)]
-        runs: Runs = {METHODS[arm].label: (r, best(r, MEASURE)) for arm, r in own.items()}
-        title = f"Test error, {name}; settings chosen on validation data"
-        item = "table2" if preset == "paper" and network == "wrn28_2" else "figure8"
-        place = network if preset == "paper" else "small"
-        path = folder / f"{item}_{place}_{data}.png"
-        save(pictures.test_curves_and_distribution(runs, title=title), path)
-        if network == "densenet_bc" or preset != "paper":
-            statements += statements_of(PAPER, CLAIMS[data], own)
-    title = "Test error at the end; settings chosen on validation data"
-    return conclude(folder, preset, title, "error %", rows, statements)
-
-
-def _entries(folder: Path, preset: str) -> list[Entry]:
-    found = finished(folder, _arms(preset))
-    errors = {
-        key: {METHODS[arm].label: _end(own, arm) for arm in own}
-        for key, own in _columns(found).items()
-    }
-    table = _table(errors, same_setting=preset == "paper", missing="")
-    stored = json.loads((folder / "summary.json").read_text())["statements"]
-    return [e for e in table if e.ours] + of_statements(stored, PAPER, ITEMS)
+def _end(found: FinishedArms, arm: str) -> np.ndarray:
+    return final_errors(found[arm], best_setting(found[arm], _MEASURE))
 
 
 _CHANCE = "at this rate some of SPL's runs stay at chance (errors.csv)"
 _PRESAMPLE = "while its gate is shut IS learns from its whole presample, three batches a step"
 _UNDERFITTED = "the small network is underfitted: LOW's training error, too, is above Normal's"
-_CAUSES = {
-    "IS: WRN": _PRESAMPLE,
-    "than IS": _PRESAMPLE,
-    "SPL: WRN": _CHANCE,
-    "LOW: WRN": _UNDERFITTED,
-    "LOW has a lower": _UNDERFITTED,
-    ": WRN": "with three seeds the interval of the difference holds zero",
+_THREE_SEEDS = "with three seeds the interval of the difference holds zero"
+_CAUSES = {  # why our numbers differ, by network and method
+    "densenet_bc": {},
+    "wrn28_2": {
+        "Normal": _THREE_SEEDS,
+        "FL": _THREE_SEEDS,
+        "SPL": _CHANCE,
+        "IS": _PRESAMPLE,
+        "MentorNet": _THREE_SEEDS,
+        "LOW": _UNDERFITTED,
+    },
 }
-_CAUSE = GPU.format(name="santiago2021.table2")
+
+
+def _lower_than(arm: str) -> Callable[[FinishedArms], np.ndarray]:
+    return lambda found: _end(found, "low") < _end(found, arm)
+
+
+def _is_steadier(found: FinishedArms) -> np.ndarray:
+    return np.array([np.std(_end(found, "low")) < np.std(_end(found, "normal"))])
+
+
+def _claims(data: str) -> list[Claim]:
+    """What the paper says of Figure 8, of one of the two data sets."""
+    rivals = ("focal", "self_paced", "importance_sampling", "mentornet")
+    if data == "cifar100":
+        rivals = ("normal", *rivals)
+    found = [
+        Claim(
+            f"{_TITLES[data]}: LOW has a lower test error than {COMPARED_METHODS[arm].label}",
+            "Figure 8",
+            "Fig. 8",
+            _lower_than(arm),
+            _PRESAMPLE if arm == "importance_sampling" else _UNDERFITTED,
+            ("low", arm),
+        )
+        for arm in rivals
+    ]
+    if data == "cifar10":
+        found.append(
+            Claim(
+                f"{_TITLES[data]}: LOW's errors have a smaller standard deviation than Normal's "
+                "(asked once)",
+                "Figure 8",
+                "Fig. 8",
+                _is_steadier,
+                needs=("low", "normal"),
+            )
+        )
+    return found
+
+
+def _column_entries(
+    key: tuple[str, str],
+    printed: Mapping[str, float],
+    ours: Mapping[str, np.ndarray],
+    *,
+    same_setting: bool = False,
+    missing: str = "",
+) -> list[Entry]:
+    network, data = key
+    return of_table(
+        "Table 2",
+        without_intervals(printed),
+        ours,
+        reference="Normal",
+        same_setting=same_setting,
+        quantity=f"{_TITLES[network]}, {_TITLES[data]}, test error %",
+        missing=missing,
+        causes=_CAUSES[network],
+    )
+
+
+def _numbers(column: _Column, found: FinishedArms, *, same_setting: bool) -> list[Entry]:
+    """The entries of the finished methods, if Normal is, with which they are compared."""
+    if "normal" not in found:
+        return []
+    ours = {COMPARED_METHODS[arm].label: _end(found, arm) for arm in found}
+    printed = {label: value for label, value in TEST_ERRORS[column.key].items() if label in ours}
+    return _column_entries(column.key, printed, ours, same_setting=same_setting)
+
+
+def _picture(column: _Column, found: FinishedArms, preset: str, name: str) -> Picture:
+    runs = []
+    for arm, result in found.items():
+        label = COMPARED_METHODS[arm].label
+        runs.append(DrawnRun(label, result, best_setting(result, _MEASURE), label))
+    title = f"Test error, {name}; settings chosen on validation data"
+    figure = pictures.curves_and_final_errors(runs, title=title)
+    if preset == "paper" and column.network == "wrn28_2":
+        return Picture(f"table2_{column.tag}", figure, "Table 2")
+    return Picture(f"figure8_{column.tag}", figure, "Figure 8")
+
+
+def _present(folder: Path, preset: str) -> Page:
+    rows: list[Row] = []
+    claims, numbers, drawn, found = [], [], [], {}
+    is_paper = preset == "paper"
+    for column in _columns(preset):
+        own = _finished_methods(folder, column)
+        if not own:
+            continue
+        found |= {column.arm(method): result for method, result in own.items()}
+        name = f"{column.base.model}, {column.base.task.dataset}"
+        rows += [row._replace(method=f"{name}: {row.method}") for row in error_rows(own, _MEASURE)]
+        numbers += _numbers(column, own, same_setting=is_paper)
+        drawn.append(_picture(column, own, preset, name))
+        if column.network == "densenet_bc" or not is_paper:  # Figure 8 is about DenseNet-BC
+            claims += answers(_claims(column.data), own)
+    title = "Test error at the end; settings chosen on validation data"
+    return Page(
+        tables=[rows_table(title, "error %", rows)],
+        claims=claims,
+        numbers=numbers,
+        figures=drawn,
+        files={"errors.csv": error_lines(found, _MEASURE)},
+        summary={"preset": preset, "rows": rows_as_json(rows)},
+    )
+
+
+_COMMAND = GPU.format(name="santiago2021.table2")
 EXPERIMENT = Experiment(
     name="santiago2021.table2",
     summary="LOW on CIFAR-10 and CIFAR-100 against five methods",
@@ -216,9 +257,11 @@ EXPERIMENT = Experiment(
     present=_present,
     items=ITEMS,
     printed=(
-        *_table({}, same_setting=True, missing=_CAUSE),
-        *not_run(PAPER, [claim for claims in CLAIMS.values() for claim in claims], ITEMS, _CAUSE),
+        *(
+            entry
+            for key, printed in TEST_ERRORS.items()
+            for entry in _column_entries(key, printed, {}, missing=_COMMAND)
+        ),
+        *not_run([*_claims("cifar10"), *_claims("cifar100")], _COMMAND),
     ),
-    entries=_entries,
-    causes=_CAUSES,
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.reporting.claims import statements_of
+from experiments.reporting.claims import answers, source
 from experiments.reporting.experiment import Options, present, run
 from experiments.reporting.ledger import NOT_RUN, VERDICTS, read_ledger
 from experiments.santiago2021 import (
@@ -17,11 +17,12 @@ from experiments.santiago2021 import (
     gallery,
     mnist,
     mnist_claims,
+    pictures,
     skin,
     skin_claims,
     table2,
 )
-from experiments.santiago2021.methods import LAMBDAS, METHODS, ON_MNIST, method_arms
+from experiments.santiago2021.methods import LAMBDAS, ON_MNIST, method_arms
 from experiments.santiago2021.printed import CLASS_COUNTS, SKIN, TEST_ERRORS
 from experiments.training.result import Result
 
@@ -50,13 +51,13 @@ def made_up(configs, *, test, validation=None, train_loss=None, class_weights=No
     return Result(tuple(configs), history, labels, labels, labels, 0.0)
 
 
-def ask(found, text, of=mnist_claims.CLAIMS):
+def ask(found, text, of=mnist_claims.MNIST_CLAIMS):
     (claim,) = [claim for claim in of if claim.text == text]
     return claim.ask(found).tolist()
 
 
 def arms_at(preset="cpu"):
-    return method_arms(mnist.base_of(preset), ON_MNIST)
+    return method_arms(mnist._base_of(preset), ON_MNIST)
 
 
 def test_every_method_but_normal_has_four_settings():
@@ -85,7 +86,7 @@ def test_arms_of_every_preset_are_valid(name, preset):
 
 
 def test_the_papers_settings():
-    base = mnist.base_of("paper")
+    base = mnist._base_of("paper")
     assert (base.learning_rate, base.batch_size, base.seeds, base.num_evals) == (0.001, 256, 5, 100)
     dense = table2._arms("paper")["normal_densenet_bc_cifar100"][0]
     assert dense.schedule == f"drops:{150 * 703},{225 * 703}:0.1"
@@ -105,8 +106,8 @@ def test_the_choice_is_on_validation_data_and_the_papers_on_test_data():
         test=[[0.9, 0.9], [0.8, 0.8], [0.95, 0.95], [0.1, 0.1]],
         validation=[[0.5, 0.5], [0.7, 0.9], [0.6, 0.6], [0.1, 0.1]],
     )
-    assert claims.best(low, "accuracy") == 1
-    assert claims.best(low, "accuracy", "test") == 2
+    assert claims.best_setting(low, "accuracy") == 1
+    assert claims.best_setting(low, "accuracy", "test") == 2
     normal = made_up(arms_at()["normal"], test=[[0.85, 0.96]])
     found = {"low": low, "normal": normal}
     text = "the best LOW has a lower test error than Normal, lambda "
@@ -151,7 +152,7 @@ def test_claims_about_classes():
     weights[0, 1, 5, 3] = 3.0
     weights[0, 1, -1, 3] = 2.1  # the second seed does not return
     low = made_up(configs, test=[[0.9, 0.9]], class_weights=weights)
-    assert claims.spread(claims.class_weights(low, 0))[0].max() == 1.0
+    assert claims.class_spread(claims.class_weight_curves(low, 0))[0].max() == 1.0
     found = {"low": low}
     early = "over the first 40 % of the epochs"
     assert ask(found, f"classes 0, 1 and 6 are below one, {early}") == [True, True]
@@ -162,23 +163,23 @@ def test_claims_about_classes():
 
 
 def test_extremes_leave_out_what_was_never_drawn():
-    low, high = gallery.extremes(np.array([3.0, np.nan, 1.0, 2.0, 5.0]), 2)
+    low, high = gallery.extreme_positions(np.array([3.0, np.nan, 1.0, 2.0, 5.0]), 2)
     assert low.tolist() == [2, 3]
     assert high.tolist() == [4, 0]
-    few, many = gallery.extremes(np.array([1.0, 2.0, 3.0]), 20)
+    few, many = gallery.extreme_positions(np.array([1.0, 2.0, 3.0]), 20)
     assert (few.tolist(), many.tolist()) == ([0], [2])
 
 
 def test_a_claim_is_asked_only_where_its_arms_are_finished():
     found = {"normal": made_up(arms_at()["normal"], test=[[0.9, 0.9]])}
-    assert statements_of("santiago2021", mnist_claims.CLAIMS, found) == []
+    assert answers(mnist_claims.MNIST_CLAIMS, found) == ()
     text = "Normal on imbalanced MNIST is worse than Normal on all of MNIST"
     full = made_up(arms_at()["normal"], test=[[0.95, 0.9]])
     result = replace(found["normal"], history={**found["normal"].history})
     result.history["validation_balanced_accuracy"] = result.history["validation_accuracy"]
     full.history["validation_balanced_accuracy"] = full.history["validation_accuracy"]
-    asked = statements_of("santiago2021", figure7.CLAIMS, {"normal": result, "full": full})
-    assert [(s.text, s.holds.tolist()) for s in asked] == [(text, [True, False])]
+    asked = answers(figure7._CLAIMS, {"normal": result, "full": full})
+    assert [(a.claim.text, a.holds.tolist()) for a in asked] == [(text, [True, False])]
 
 
 def test_printed_weights_of_figure_1_average_to_one_over_twenty():
@@ -187,10 +188,12 @@ def test_printed_weights_of_figure_1_average_to_one_over_twenty():
     assert weights.mean() == pytest.approx(1, abs=1e-3)
     stacked = np.stack([np.ones(20), weights])[None]
     assert figure1.closest_step(stacked[0]) == 1
-    held = [s.holds.tolist() for s in figure1.statements_of(stacked, np.ones((1, 2, 20)))]
-    assert held == [[True]] * 4
-    flat = [s.holds.tolist() for s in figure1.statements_of(np.ones((1, 2, 20)), stacked)]
-    assert flat == [[False], [True], [False], [False]]
+    ones = np.ones((1, 2, 20))
+    held = answers(figure1._CLAIMS, {"example": stacked, "mean": ones})
+    assert [answer.holds.tolist() for answer in held] == [[True]] * 4
+    assert source(held[-1].claim, "santiago2021") == "control, the released code's scale"
+    flat = answers(figure1._CLAIMS, {"example": ones, "mean": stacked})
+    assert [answer.holds.tolist() for answer in flat] == [[False], [True], [False], [False]]
 
 
 def test_batch_weights_of_two_scales():
@@ -227,7 +230,7 @@ def test_everything_printed_is_listed():
 
 def test_claims_about_lesions():
     for data in SKIN:
-        found = skin_claims.claims_of(data)
+        found = skin_claims.lesion_claims(data)
         assert len({claim.text for claim in found}) == len(found)
     shape = (1, SEEDS, 6, 7)
     weights = np.ones(shape)
@@ -240,7 +243,7 @@ def test_claims_about_lesions():
         "validation_balanced_accuracy": np.ones((1, SEEDS, 6)),
     }
     found = {"low_ce": Result(tuple(config), history, labels, labels, labels, 0.0)}
-    of = skin_claims.claims_of("isic2018")
+    of = skin_claims.lesion_claims("isic2018")
     rarer = "ISIC 2018: the rarer half of the classes weighs more at first (first sixth)"
     assert ask(found, rarer, of) == [True, True]
     text = "ISIC 2018: Melanoma weighs most in the second sixth (epochs 25 to 50 of 150)"
@@ -273,17 +276,22 @@ def test_small_run(name, tmp_path):
     assert "statement" in text
     asked = {entry.claim for entry in entries}
     assert len(asked) == len(entries) > 2
-    pictures = {path.stem.split("_")[0] for path in folder.rglob("*.png")}
+    drawn = {path.stem.split("_")[0] for path in folder.rglob("*.png")}
     items = {item.lower().replace(" ", "") for item in experiment.items}
-    assert pictures <= items
-    assert pictures >= {item for item in items if item.startswith("figure")}
+    assert drawn <= items
+    assert drawn >= {item for item in items if item.startswith("figure")}
     assert present(experiment, folder, "smoke") == text
+    if name == "table4":  # the data set's own images stay in the run's folder
+        shown = read_ledger(folder / "ledger.json")["figures"]
+        assert shown == {"figure9_isic2018": "Figure 9", "figure13_classes": "Figure 13"}
+        images = {path.name for path in (folder / "images").iterdir()}
+        assert images == {"figure10.png", "figure11.png"}
 
 
 def test_a_part_of_the_arms(tmp_path):
     folder = tmp_path / "run"
     text = run(mnist.EXPERIMENT, Options("smoke", folder, only=("normal",)))
-    assert METHODS["normal"].label in text
+    assert "Normal" in text
     assert check_folder(mnist.EXPERIMENT, folder) == []
     assert {path.name for path in folder.glob("*.png")} == {
         "figure2_training.png",
@@ -293,8 +301,10 @@ def test_a_part_of_the_arms(tmp_path):
     empty.mkdir()
     for experiment in EXPERIMENTS:
         if experiment.arms("smoke"):
-            assert "settings chosen on validation data" in experiment.present(empty, "smoke")
-            assert experiment.entries(empty, "smoke") == []
+            page = experiment.present(empty, "smoke")
+            assert "settings chosen on validation data" in str(page.tables[0])
+            assert not page.claims
+            assert not page.numbers
 
 
 def test_counts_of_a_part_of_a_set_are_another_setting(tmp_path):
@@ -305,7 +315,48 @@ def test_counts_of_a_part_of_a_set_are_another_setting(tmp_path):
         (whole, ["not reproduced", "not reproduced", "reproduced"]),
         (printed | {"Benign": 1371}, ["other setting"] * 3),
     ):
-        (tmp_path / "summary.json").write_text(json.dumps({"counts": {"isic2017": counts}}))
-        entries = BY_NAME["table1"].entries(tmp_path, "cpu")
+        (tmp_path / "counts.json").write_text(json.dumps({"isic2017": counts}))
+        page = BY_NAME["table1"].present(tmp_path, "cpu")
+        entries = page.numbers
         assert [entry.verdict for entry in entries] == verdicts
+        assert page.summary == {"preset": "cpu", "counts": {"isic2017": counts}}
     assert entries[0].cause == "a part of the set: 1,999 of 2,000 images"
+
+
+def test_claims_and_rows_carry_their_own_causes():
+    by_text = {claim.text: claim.cause for claim in mnist_claims.MNIST_CLAIMS}
+    name = "LOW with lambda 0.01"
+    assert by_text[f"{name} ends at a lower training loss than Normal"].startswith("perhaps: 25")
+    assert by_text["LOW with lambda 0.1 ends at a lower training loss than Normal"] == ""
+    assert by_text[f"{name} has a lower test error than FL, chosen on validation"].startswith("its")
+    by_text = {claim.text: claim.cause for claim in skin_claims.lesion_claims("isic2018")}
+    assert by_text["ISIC 2018: LOW + bCE ends at a lower training error than bCE"].startswith(
+        "perhaps: LOW raises the rarest classes once more"
+    )
+    assert by_text["ISIC 2018: LOW + FL is better than FL on most metrics"].startswith(
+        "three seeds"
+    )
+    on_cifar = {claim.text: claim.cause for claim in table2._claims("cifar10")}
+    assert on_cifar["CIFAR-10: LOW has a lower test error than IS"].startswith("while its gate")
+    printed = {"Normal": 7.2, "IS": 7.9, "LOW": 6.8}
+    errors = {"Normal": [30.0, 31.0], "IS": [29.0, 30.0], "LOW": [31.0, 32.0]}
+    ours = {method: np.array(values) for method, values in errors.items()}
+    wide, dense = (
+        table2._column_entries((network, "cifar10"), printed, ours)
+        for network in ("wrn28_2", "densenet_bc")
+    )
+    assert [entry.cause.split()[0] for entry in wide] == ["with", "while", "the"]
+    assert [entry.cause for entry in dense] == ["", "", ""]
+
+
+def test_colours_and_dashes_of_drawn_runs():
+    result = made_up(arms_at()["normal"], test=[[0.9, 0.9]])
+
+    def styles(*kinds, dashed=()):
+        runs = [pictures.DrawnRun(k, result, 0, k, i in dashed) for i, k in enumerate(kinds)]
+        return [(style["color"], style["linestyle"]) for style in pictures._styles(runs)]
+
+    assert styles("Normal", "LOW") == [("#333333", "-"), ("#08519C", "-")]
+    many = styles("LOW", "LOW", "LOW", "FL")
+    assert [color for color, _ in many] == ["#9ECAE1", "#4292C6", "#08519C", "#CC79A7"]
+    assert styles("bCE", "bCE", dashed=(0,)) == [("#009E73", "--"), ("#009E73", "-")]
