@@ -37,13 +37,13 @@ def write_pages(folder: Path, claims: Sequence[str]) -> None:
       RecordError: a record is damaged, or of none of the claims; nothing is written.
     """
     records = read_records(folder, claims)
-    results = results_page(records, len(claims))
-    errata = errata_page([record.check for record in records])
+    results = _results_page(records, len(claims))
+    errata = _errata_page([record.check for record in records])
     (folder / "RESULTS.md").write_text(results)
     (folder / "ERRATA.md").write_text(errata)
 
 
-def results_page(records: Sequence[Recorded], num_claims: int) -> str:
+def _results_page(records: Sequence[Recorded], num_claims: int) -> str:
     """Every claim with its verdict, then its numbers; of how many claims there are records."""
     checks = [record.check for record in records]
     lines = [
@@ -69,7 +69,7 @@ def results_page(records: Sequence[Recorded], num_claims: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def errata_page(checks: Sequence[Check]) -> str:
+def _errata_page(checks: Sequence[Check]) -> str:
     """What does not hold as printed, and what holds instead."""
     lines = ["# Errata, machine-checked", ""]
     lines += ["What the papers print and a program refutes, with the statement that it confirms."]
@@ -104,7 +104,7 @@ def _counts_sentence(counts: Counts, num_claims: int) -> str:
 def _verdict_line(check: Check) -> str:
     verdict = "**fails**" if check.verdict == "fails" else check.verdict
     control = ("negative" if check.control_is_negative else "**passes**") if check.control else "-"
-    return f"| {check.id} | {check.status} | {verdict} | {control} | {check.statement} |"
+    return _table_line(check.id, check.status, verdict, control, check.statement)
 
 
 def _section(check: Check) -> list[str]:
@@ -115,5 +115,10 @@ def _section(check: Check) -> list[str]:
     lines += ["", "| measured | value | bound |", "|---|---|---|"]
     for name, row in check.labelled_rows:
         bound = "" if row.bound is None else f"{row.bound:.3g}"
-        lines.append(f"| {name} | {row.value + 0.0:.3g} | {bound} |")
+        lines.append(_table_line(name, f"{row.value + 0.0:.3g}", bound))
     return [*lines, "", f"![{check.id}]({file_name(check.id)}.png)"]
+
+
+def _table_line(*cells: str) -> str:
+    """A line of a Markdown table; a bar within a cell, as of a norm, would end it."""
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

@@ -150,7 +150,7 @@ def test_records_and_pages(tmp_path):
     plot = Plot("t", "error", {"measured": ([1, 10], [0.1, 0.01])}, "xy")
     check = Check(
         "A-1",
-        "a claim",
+        "a claim on |x|",
         "EXACT",
         (Measured("x", math.inf, 1.0), Measured("y", 0.1)),
         "smooth",
@@ -175,7 +175,7 @@ def test_records_and_pages(tmp_path):
     write_record(tmp_path, check, "smoke")
     write_pages(tmp_path, ["A-1"])
     page = (tmp_path / "RESULTS.md").read_text()
-    assert "| A-1 | EXACT | **fails** | negative | a claim |" in page
+    assert "| A-1 | EXACT | **fails** | negative | a claim on \\|x\\| |" in page
     assert "| x | inf | 1 |\n| y | 0.1 |  |\n| control: z | -inf | 1 |\n" in page
     assert "- **A-1**: No." in (tmp_path / "ERRATA.md").read_text()
 

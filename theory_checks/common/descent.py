@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 
-class Path(NamedTuple):
+class DescentPath(NamedTuple):
     """What was recorded after each of T numbers of steps, for K problems."""
 
     params: np.ndarray  # [K, T, D]
@@ -37,7 +37,7 @@ def descend(
     loss: str = "exponential",
     regularization: float = 0.0,
     normalized: bool = False,
-) -> Path:
+) -> DescentPath:
     """Runs points [K, N, D] with weights [K, N] and constant steps; or steps a / L_t, a = 1/sqrt t.
 
     With `normalized` the step is the learning rate over the loss and over sqrt(t + 1).
@@ -55,7 +55,7 @@ def descend(
             normalized,
         )
         params, *sums = (np.asarray(output) for output in outputs)
-    return Path(np.transpose(params, (2, 0, 1)), *(record.T for record in sums))
+    return DescentPath(np.transpose(params, (2, 0, 1)), *(record.T for record in sums))
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "normalized"))

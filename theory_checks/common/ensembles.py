@@ -17,14 +17,17 @@ from jax import Array
 STANDARD_ERRORS = 4.0
 
 
-class Network(NamedTuple):
+class TanhNetwork(NamedTuple):
     """One hidden layer of tanh units, so that the outputs are smooth in the inputs."""
 
     hidden: Array  # [D + 1, H], the last row for a constant input
     output: Array  # [H, C]
 
 
-def outputs(network: Network, inputs: Array) -> Array:
+Network = TanhNetwork
+
+
+def outputs(network: TanhNetwork, inputs: Array) -> Array:
     """[..., D] -> [..., C]."""
     one = jnp.ones((*inputs.shape[:-1], 1), inputs.dtype)
     return jnp.tanh(jnp.concatenate([inputs, one], axis=-1) @ network.hidden) @ network.output
@@ -44,7 +47,7 @@ def train_networks(
     width: int = 8,
     num_steps: int = 200,
     learning_rate: float = 0.5,
-) -> Network:
+) -> TanhNetwork:
     """R networks by gradient descent on the mean loss, each on its own training set.
 
     Args:
@@ -58,14 +61,14 @@ def train_networks(
       learning_rate: of the descent.
     """
 
-    def train(key: Array, x: Array, y: Array) -> Network:
+    def train(key: Array, x: Array, y: Array) -> TanhNetwork:
         first, second = jax.random.split(key)
-        network = Network(
+        network = TanhNetwork(
             jax.random.normal(first, (x.shape[1] + 1, width), x.dtype),
             jax.random.normal(second, (width, num_outputs), x.dtype) / width**0.5,
         )
 
-        def step(network: Network, _: None) -> tuple[Network, None]:
+        def step(network: TanhNetwork, _: None) -> tuple[TanhNetwork, None]:
             gradient = jax.grad(lambda net: jnp.mean(loss_fn(outputs(net, x), y)))(network)
             return jax.tree.map(lambda p, g: p - learning_rate * g, network, gradient), None
 

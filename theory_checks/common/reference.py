@@ -17,7 +17,7 @@ from weighting import inverse_margin_weights, kl_matched_weights
 FLOOR = 0.2  # of the weights that match the dual
 
 
-class Solution(NamedTuple):
+class MarginSolution(NamedTuple):
     """The max-margin direction through the origin, its margin and its dual weights."""
 
     direction: np.ndarray  # [D], unit norm
@@ -25,7 +25,10 @@ class Solution(NamedTuple):
     dual: np.ndarray  # [N], on the simplex
 
 
-def solve_max_margin(points: np.ndarray) -> Solution:
+Solution = MarginSolution
+
+
+def solve_max_margin(points: np.ndarray) -> MarginSolution:
     r"""The shortest vector with :math:`Z \theta \ge 1`, as a nonnegative least-squares problem.
 
     The residual r of fitting :math:`(0, 1)` by nonnegative combinations of the rows
@@ -38,7 +41,7 @@ def solve_max_margin(points: np.ndarray) -> Solution:
     dual = coefficients / coefficients.sum()
     nearest = dual @ points
     margin = float(np.linalg.norm(nearest))
-    return Solution(nearest / margin, margin, dual)
+    return MarginSolution(nearest / margin, margin, dual)
 
 
 def separable_points(
@@ -83,7 +86,7 @@ def clear_points(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
 
 
 def weight_arms(
-    rng: np.random.Generator, points: np.ndarray, solution: Solution, *, bound: float = 10.0
+    rng: np.random.Generator, points: np.ndarray, solution: MarginSolution, *, bound: float = 10.0
 ) -> dict[str, np.ndarray]:
     """Weights [N] of mean one: uniform, random, by margin either way, and like the dual."""
     margins = points @ solution.direction

@@ -9,6 +9,7 @@ which for a dense network is a sum over layers and clean examples of products of
 and backpropagated signals. Here :math:`\alpha = 1`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ class BatchNormNet(nn.Module):
         return nn.Dense(CLASSES)(nn.tanh(x))
 
 
-class Problem(NamedTuple):
+class LookaheadProblem(NamedTuple):
     """A network at fixed parameters, a noisy batch and a clean batch."""
 
     params: PyTree
@@ -103,9 +104,9 @@ def checks(preset: str) -> list[Check]:
     return [meta_gradient(), normalization()]
 
 
-def make_problem(
+def _make_problem(
     module: nn.Module, *, seed: int = 0, batch_size: int = 16, num_clean: int = 5
-) -> Problem:
+) -> LookaheadProblem:
     """Random parameters and data in float64; call it where 64-bit arrays are on."""
     input_shape = (6, 6, 2) if isinstance(module, ConvNet) else (4,)
     rng = np.random.default_rng(seed)
@@ -125,7 +126,7 @@ def make_problem(
         outputs, _ = module.apply({"params": params, **statistics}, inputs, mutable=["batch_stats"])
         return cross_entropy(outputs, labels)
 
-    return Problem(
+    return LookaheadProblem(
         params,
         lambda params: losses(params, noisy),
         lambda params: jnp.mean(losses(params, clean)),
@@ -134,18 +135,18 @@ def make_problem(
     )
 
 
-def fast(problem: Problem) -> Array:
+def fast(problem: LookaheadProblem) -> Array:
     """The library's scores, one pass over the linearization."""
     linearized = linearize_losses(problem.losses_fn, problem.params)
     return fast_scores(linearized, jax.grad(problem.clean_loss_fn)(problem.params))
 
 
-def unrolled(problem: Problem) -> Array:
+def _unrolled(problem: LookaheadProblem) -> Array:
     """Algorithm 1: automatic differentiation through the virtual step."""
     return unrolled_scores(problem.losses_fn, problem.params, problem.clean_loss_fn, optax.sgd(1.0))
 
 
-def from_ones(problem: Problem) -> Array:
+def _from_ones(problem: LookaheadProblem) -> Array:
     """Algorithm 1 from weights of one instead of zero: a virtual step that goes somewhere."""
     return unrolled_scores(
         problem.losses_fn,
@@ -156,7 +157,7 @@ def from_ones(problem: Problem) -> Array:
     )
 
 
-def jacobian_rows(problem: Problem) -> Array:
+def _jacobian_rows(problem: LookaheadProblem) -> Array:
     """Inner products of explicit rows of the Jacobian with the clean gradient."""
     rows = jax.jacrev(problem.losses_fn)(problem.params)
     gradient = jax.grad(problem.clean_loss_fn)(problem.params)
@@ -165,7 +166,7 @@ def jacobian_rows(problem: Problem) -> Array:
     return sum(leaves[1:], leaves[0]) / leaves[0].shape[0]
 
 
-def finite_differences(problem: Problem, *, step: float = 1e-4) -> Array:
+def _finite_differences(problem: LookaheadProblem, *, step: float = 1e-4) -> Array:
     """Central differences of the clean loss in each weight, through the virtual step."""
 
     def after_virtual_step(weights: Array) -> Array:
@@ -177,7 +178,7 @@ def finite_differences(problem: Problem, *, step: float = 1e-4) -> Array:
     return (behind - ahead) / (2 * step)
 
 
-def layer_products(problem: Problem, network: MLP) -> np.ndarray:
+def _layer_products(problem: LookaheadProblem, network: MLP) -> np.ndarray:
     r"""Eq. 12 in NumPy.
 
     .. math:: s_i = \frac{1}{nm} \sum_{j,l} (z_{j,l-1} \cdot z_{i,l-1} + b)(g_{j,l} \cdot g_{i,l})
@@ -195,7 +196,7 @@ def layer_products(problem: Problem, network: MLP) -> np.ndarray:
     return np.mean(products, axis=1) / len(problem.noisy[1])
 
 
-def relative_difference(scores: Any, reference: Any) -> float:
+def _relative_difference(scores: Any, reference: Any) -> float:
     """Largest difference relative to the largest score."""
     reference = np.asarray(reference)
     return float(np.max(np.abs(np.asarray(scores) - reference)) / np.max(np.abs(reference)))
@@ -204,7 +205,7 @@ def relative_difference(scores: Any, reference: Any) -> float:
 def meta_gradient(
     *,
     networks: tuple[nn.Module, ...] = NETWORKS,
-    scores: Callable[[Problem], Array] = fast,
+    scores: Callable[[LookaheadProblem], Array] = fast,
     seed: int = 0,
 ) -> Check:
     """R-E12: all implementations give the same scores.
@@ -215,30 +216,30 @@ def meta_gradient(
       seed: of parameters and data.
     """
     peers = {
-        "unrolled": (unrolled, 1e-12),
-        "rows": (jacobian_rows, 1e-12),
-        "differences": (finite_differences, 1e-6),
+        "unrolled": (_unrolled, 1e-12),
+        "rows": (_jacobian_rows, 1e-12),
+        "differences": (_finite_differences, 1e-6),
     }
     rows = []
     with jax.enable_x64(True):
         for network in networks:
-            problem = make_problem(network, seed=seed)
+            problem = _make_problem(network, seed=seed)
             functions = [scores, *(function for function, _ in peers.values())]
             own, *others = _jit_all(functions, problem)
             for (peer, (_, bound)), other in zip(peers.items(), others, strict=True):
-                difference = relative_difference(other, own)
+                difference = _relative_difference(other, own)
                 rows.append(Measured(f"{_describe(network)}: {peer}", difference, bound))
             if isinstance(network, MLP):
-                difference = relative_difference(layer_products(problem, network), own)
+                difference = _relative_difference(_layer_products(problem, network), own)
                 rows.append(Measured(f"{_describe(network)}: layer products", difference, 1e-12))
-        problem = make_problem(networks[0], seed=seed)
-        ahead, own = _jit_all([from_ones, scores], problem)
+        problem = _make_problem(networks[0], seed=seed)
+        ahead, own = _jit_all([_from_ones, scores], problem)
         control = (
-            Measured("virtual step from weights one", relative_difference(ahead, own), 1e-12),
-            Measured("the gradient dG / d epsilon itself", relative_difference(-own, own), 1e-12),
+            Measured("virtual step from weights one", _relative_difference(ahead, own), 1e-12),
+            Measured("the gradient dG / d epsilon itself", _relative_difference(-own, own), 1e-12),
             Measured(
                 "scores per example (another 1 / n)",
-                relative_difference(own / len(own), own),
+                _relative_difference(own / len(own), own),
                 1e-12,
             ),
         )
@@ -251,6 +252,51 @@ def meta_gradient(
     )
 
 
+class Cancellation(NamedTuple):
+    """What should cancel or vanish at some parameters, and what should not."""
+
+    rates: Any  # largest difference in a weight, over inner learning rates
+    scales: Any  # the same, over multiples of G
+    mean: Any  # distance of the mean weight from one or zero
+    negative: Any  # how many weights are
+    rates_from_ones: Any  # as `rates`, where the virtual step starts at weights of one
+    native_mean: Any  # distance of the mean from one, not normalized
+
+
+def _cancellation(problem: LookaheadProblem, params: PyTree) -> Cancellation:
+    losses_fn, clean_loss_fn = problem.losses_fn, problem.clean_loss_fn
+
+    def at_rate(rate: Array) -> Array:
+        return lookahead_unrolled_weights(losses_fn, params, clean_loss_fn, optax.sgd(rate))
+
+    def at_scale(scale: Array) -> Array:
+        return lookahead_weights(losses_fn, params, lambda p: scale * clean_loss_fn(p))
+
+    def from_ones_at_rate(rate: Array) -> Array:
+        return lookahead_unrolled_weights(
+            losses_fn,
+            params,
+            clean_loss_fn,
+            optax.sgd(rate),
+            initial_weights=jnp.ones(len(problem.noisy[1])),
+        )
+
+    weights = lookahead_weights(losses_fn, params, clean_loss_fn)
+    native = lookahead_weights(losses_fn, params, clean_loss_fn, normalize=False)
+    ahead = jax.lax.map(from_ones_at_rate, jnp.array([1e-3, 0.1, 10.0]))
+    by_rate = jax.lax.map(at_rate, jnp.array([1e-3, 0.1, 10.0]))
+    by_scale = jax.lax.map(at_scale, jnp.array([1e-6, 0.1, 1e6]))
+    mean = jnp.mean(weights)
+    return Cancellation(
+        jnp.max(jnp.abs(by_rate - weights[None])),
+        jnp.max(jnp.abs(by_scale - weights[None])),
+        jnp.minimum(jnp.abs(mean - 1), mean),
+        jnp.sum(weights < 0).astype(mean.dtype),
+        jnp.max(jnp.abs(ahead - weights[None])),
+        jnp.abs(jnp.mean(native) - 1),
+    )
+
+
 def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
     """R-E9: weights sum to n or zero; inner learning rate and scale of G cancel.
 
@@ -260,62 +306,30 @@ def normalization(*, num_points: int = 20, seed: int = 0) -> Check:
     """
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
-        problem = make_problem(MLP(2, "tanh", True), seed=seed)
-        losses_fn, clean_loss_fn = problem.losses_fn, problem.clean_loss_fn
-
-        def compare(params: PyTree) -> Array:
-            def at_rate(rate: Array) -> Array:
-                return lookahead_unrolled_weights(losses_fn, params, clean_loss_fn, optax.sgd(rate))
-
-            def at_scale(scale: Array) -> Array:
-                return lookahead_weights(losses_fn, params, lambda p: scale * clean_loss_fn(p))
-
-            def from_one(rate: Array) -> Array:
-                return lookahead_unrolled_weights(
-                    losses_fn,
-                    params,
-                    clean_loss_fn,
-                    optax.sgd(rate),
-                    initial_weights=jnp.ones(len(problem.noisy[1])),
-                )
-
-            weights = lookahead_weights(losses_fn, params, clean_loss_fn)
-            native = lookahead_weights(losses_fn, params, clean_loss_fn, normalize=False)
-            ahead = jax.lax.map(from_one, jnp.array([1e-3, 0.1, 10.0]))
-            by_rate = jax.lax.map(at_rate, jnp.array([1e-3, 0.1, 10.0]))
-            by_scale = jax.lax.map(at_scale, jnp.array([1e-6, 0.1, 1e6]))
-            mean = jnp.mean(weights)
-            numbers = (
-                jnp.max(jnp.abs(by_rate - weights[None])),
-                jnp.max(jnp.abs(by_scale - weights[None])),
-                jnp.minimum(jnp.abs(mean - 1), mean),
-                jnp.sum(weights < 0).astype(mean.dtype),
-                jnp.max(jnp.abs(ahead - weights[None])),
-                jnp.abs(jnp.mean(native) - 1),
-            )
-            return jnp.stack(numbers)
-
-        compare = jax.jit(compare)
+        problem = _make_problem(MLP(2, "tanh", True), seed=seed)
+        cancellation = jax.jit(functools.partial(_cancellation, problem))
         points = (
             jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), problem.params)
             for _ in range(num_points)
         )
-        worst = np.max([compare(params) for params in points], axis=0).tolist()
+        found = np.array([cancellation(params) for params in points])
         guard = _opposing_batch()
+    worst = Cancellation(*found.max(axis=0).tolist())
     rows = (
-        Measured("inner learning rate 1e-3..10: difference in a weight", worst[0], 1e-11),
-        Measured("clean loss times 1e-6..1e6: difference in a weight", worst[1], 1e-11),
-        Measured("mean weight: distance from one or zero", worst[2], 1e-12),
-        Measured("negative weights", worst[3], 0),
+        Measured("inner learning rate 1e-3..10: difference in a weight", worst.rates, 1e-11),
+        Measured("clean loss times 1e-6..1e6: difference in a weight", worst.scales, 1e-11),
+        Measured("mean weight: distance from one or zero", worst.mean, 1e-12),
+        Measured("negative weights", worst.negative, 0),
     )
+    from_ones_name = "from weights one, rate 1e-3..10: difference in a weight"
     return Check(
         "R-E9",
         "weights average to one, or are all zero; scales of the virtual step and of G cancel",
         "EXACT",
         rows + guard,
         control=(
-            Measured("from weights one, rate 1e-3..10: difference in a weight", worst[4], 1e-11),
-            Measured("not normalized, mean weight: distance from one", worst[5], 1e-12),
+            Measured(from_ones_name, worst.rates_from_ones, 1e-11),
+            Measured("not normalized, mean weight: distance from one", worst.native_mean, 1e-12),
         ),
     )
 
@@ -364,7 +378,9 @@ def _describe(network: nn.Module) -> str:
     return "convolutions" if isinstance(network, ConvNet) else "batch norm"
 
 
-def _jit_all(functions: list[Callable[[Problem], Array]], problem: Problem) -> list[Array]:
+def _jit_all(
+    functions: list[Callable[[LookaheadProblem], Array]], problem: LookaheadProblem
+) -> list[Array]:
     """All functions of one problem, compiled together."""
     return jax.jit(lambda: [function(problem) for function in functions])()
 

@@ -2,7 +2,7 @@ r"""Lookahead's rate (ren2018, Theorem 2): the clean gradient shrinks at least a
 
 For a constant step alpha < 2 / (L sigma^2), with :math:`\kappa = (\alpha/n)(1 - L\alpha\sigma^2/2)`
 and every one of the M clean examples in a batch with probability p or more, the descent of
-`ren_lemma1` telescopes to
+`lemma1` telescopes to
 
 .. math:: \min_{t \le T} E\|\nabla G(\theta_t)\|^2
           \le \sqrt{\frac{G(\theta_0) - \min G}{p M \kappa T}}
@@ -22,18 +22,41 @@ import scipy.optimize
 import scipy.stats
 from jax import Array
 
+from theory_checks.common.reference import curve
 from theory_checks.records import Check, Measured, Plot
-from theory_checks.ren2018.lemma1 import HUBER, LOGISTIC, Data, Family, make_data, step
+from theory_checks.ren2018.lookahead_step import HUBER, LOGISTIC, Family, NoisySet, make_data, step
 
 Schedule = Callable[[Array], Array]  # step -> alpha_t / alpha
 
 
-class Problem(NamedTuple):
-    """A training set, and a clean set that is its first examples or lies outside it."""
+SIZE, NUM_CLEAN = 24, 6  # N and M of the logistic problem
 
-    data: Data
+
+class RateProblem(NamedTuple):
+    """A training set, a clean set that is its first examples or lies outside it, and a start."""
+
+    data: NoisySet
     clean: tuple[np.ndarray, np.ndarray]
+    start: np.ndarray  # [D]
     family: Family = LOGISTIC
+
+
+class RateRun(NamedTuple):
+    """The least mean of |grad G|^2 up to each T, beside its bound."""
+
+    name: str
+    batch_size: int
+    least: np.ndarray  # [T]
+    bound: np.ndarray  # [T]
+
+
+class DroppedCondition(NamedTuple):
+    """Full batches where a condition is dropped, and the bound sqrt(constant / T) that it had."""
+
+    problem: RateProblem
+    alpha: float
+    schedule: Schedule
+    constant: float
 
 
 def checks(preset: str) -> list[Check]:
@@ -47,7 +70,7 @@ def checks(preset: str) -> list[Check]:
     jax.jit,
     static_argnames=("family", "batch_size", "num_steps", "num_runs", "schedule", "normalize"),
 )
-def squared_gradients(
+def _squared_gradients(
     family: Family,
     data: tuple[Array, Array],
     clean: tuple[Array, Array],
@@ -83,7 +106,7 @@ def squared_gradients(
     return jax.lax.scan(body, thetas, jnp.arange(num_steps))[1]
 
 
-def minimum(problem: Problem) -> float:
+def _minimum(problem: RateProblem) -> float:
     """The smallest clean loss, by SciPy."""
     inputs, targets = problem.clean
 
@@ -103,17 +126,10 @@ def slope(values: np.ndarray, first: int) -> tuple[float, float]:
     return float(fit.slope), float(fit.stderr)
 
 
-def least_so_far(problem: Problem, theta: np.ndarray, **options: Any) -> np.ndarray:
+def _least_so_far(problem: RateProblem, **options: Any) -> np.ndarray:
     """The smallest mean |grad G|^2 over runs up to each t, with 4 standard errors added."""
-    squared = np.asarray(
-        squared_gradients(
-            problem.family,
-            problem.data[:2],
-            problem.clean,
-            theta,
-            **options,
-        )
-    )
+    data, clean = problem.data[:2], problem.clean
+    squared = np.asarray(_squared_gradients(problem.family, data, clean, problem.start, **options))
     error = np.std(squared, axis=1) / np.sqrt(squared.shape[1])
     return np.minimum.accumulate(np.mean(squared, axis=1) + 4 * error)
 
@@ -129,114 +145,40 @@ def rate(
       step_factor: multiplies the step of the runs but not of the bound (1 in the claim).
       seed: of data and batches.
     """
-    rng = np.random.default_rng(seed)
-    size, num_clean = 24, 6
     times = np.arange(1, num_steps + 1)
-    rows, curves = [], {}
     with jax.enable_x64(True):
-        data = make_data(rng, size, 3, num_clean)
-        # both labels of one input: the clean set is not separable, so that G has a minimizer
-        inputs, targets = data.inputs.copy(), data.targets.copy()
-        inputs[1], targets[1] = inputs[0], -targets[0]
-        data = Data(inputs, targets, num_clean)
-        problem = Problem(data, (inputs[:num_clean], targets[:num_clean]))
-        start = np.zeros(3)
-        gap = np.log(2) - minimum(problem)
-        for batch_size, runs in ((size, 1), (6, num_runs), (1, num_runs)):
-            for fraction in (0.5, 0.9):
-                alpha = fraction * LOGISTIC.longest_step
-                kappa = alpha / batch_size * (1 - fraction)
-                least = least_so_far(
-                    problem,
-                    start,
-                    key=jax.random.key(seed),
-                    batch_size=batch_size,
-                    num_steps=num_steps,
-                    num_runs=runs,
-                    alpha=step_factor * alpha,
-                )
-                bound = np.sqrt(gap / (batch_size / size * kappa * times))
-                name = f"n = {batch_size} of {size}, alpha = {alpha:g}"
-                rows += [
-                    Measured(f"{name}: least E|grad G|^2 / bound", float(np.max(least / bound)), 1),
-                    Measured(
-                        f"{name}: the same, bound / sqrt(M)",
-                        float(np.max(least / bound) * np.sqrt(num_clean)),
-                        1,
-                    ),
-                ]
-                fitted, error = slope(least, max(10, num_steps // 100))
-                rows.append(Measured(f"{name}: decay exponent + 4 s.e.", fitted + 4 * error, -0.5))
-                if fraction == 0.5:
-                    shown = np.unique(np.geomspace(1, num_steps, 60).astype(int)) - 1
-                    curves[f"measured, n = {batch_size}"] = (times[shown], least[shown])
-                    if batch_size == size:
-                        curves["bound, n = N"] = (times[shown], bound[shown])
-
-        normalized = least_so_far(
-            problem,
-            start,
-            key=jax.random.key(seed),
-            batch_size=6,
-            num_steps=num_steps,
-            num_runs=num_runs,
-            alpha=1.0,
-            normalize=True,
+        problem = _inseparable_problem(np.random.default_rng(seed))
+        gap = np.log(2) - _minimum(problem)
+        common = {"key": jax.random.key(seed), "num_steps": num_steps}
+        runs = [
+            _rate_run(problem, gap, batch_size, fraction, step_factor, num_runs=count, **common)
+            for batch_size, count in ((SIZE, 1), (6, num_runs), (1, num_runs))
+            for fraction in (0.5, 0.9)
+        ]
+        normalized = _least_so_far(
+            problem, batch_size=6, num_runs=num_runs, alpha=1.0, normalize=True, **common
         )
-        rows.append(
-            Measured("Algorithm 1 (normalized), n = 6, alpha = 1: least", float(normalized[-1]))
-        )
-        curves["Algorithm 1 (normalized), n = 6"] = (times[shown], normalized[shown])
-
-        # controls: the same quantities where a condition is dropped
-        control = []
-        copies = Data(np.ones((5, 1)), np.zeros(5), 1)
-        huber = Problem(copies, (copies.inputs[:1], copies.targets[:1]), HUBER)
-        outside = Problem(
-            Data(inputs, -np.sign(inputs @ np.ones(3)), 0),
-            (np.ones((num_clean, 3)) / np.sqrt(3), np.ones(num_clean)),
-        )
-        opposed = np.sum(outside.data.inputs @ np.ones(3) * outside.data.targets >= 0)
-        printed = 9.9  # below 2 n / (L sigma^2) = 10
-        cases = {
-            "printed step and kappa, alpha < 2n / (L sigma^2)": (
-                huber,
-                np.ones(1),
-                printed,
-                jnp.ones_like,
-                0.5 / (printed / 5 * (1 - printed / 10)),
-            ),
-            "alpha_t = 4 / (t + 1)^2, kappa of alpha = 4": (
-                problem,
-                start,
-                4.0,
-                decaying,
-                gap / (4.0 / size * 0.5),
-            ),
-            f"clean set outside ({opposed} training examples agree)": (
-                outside,
-                start,
-                4.0,
-                jnp.ones_like,
-                np.log(2) / (4.0 / size * 0.5),
-            ),
-        }
-        for name, (case, theta, alpha, schedule, constants) in cases.items():
-            least = least_so_far(
-                case,
-                theta,
-                key=jax.random.key(seed),
-                batch_size=len(case.data.targets),
-                num_steps=num_steps,
+        dropped = _dropped_conditions(problem, gap)
+        leasts = {
+            name: _least_so_far(
+                case.problem,
+                batch_size=len(case.problem.data.targets),
                 num_runs=1,
-                alpha=alpha,
-                schedule=schedule,
+                alpha=case.alpha,
+                schedule=case.schedule,
+                **common,
             )
-            ratio = float(np.max(least / np.sqrt(constants / times)))
-            control.append(Measured(f"{name}: least |grad G|^2 / bound", ratio, 1))
-            if case is huber:
-                curves["Huber, printed step"] = (times[shown], least[shown])
-                stuck = float(least[-1])
+            for name, case in dropped.items()
+        }
+    rows = [row for run in runs for row in _rate_rows(run)]
+    rows.append(
+        Measured("Algorithm 1 (normalized), n = 6, alpha = 1: least", float(normalized[-1]))
+    )
+    control = []
+    for name, case in dropped.items():
+        ratio = float(np.max(leasts[name] / np.sqrt(case.constant / times)))
+        control.append(Measured(f"{name}: least |grad G|^2 / bound", ratio, 1))
+    huber = next(iter(leasts.values()))
     return Check(
         "R-T2",
         "min over t <= T of E|grad G|^2 <= sqrt((G_0 - min G) / (p kappa T)), even with p M for p",
@@ -247,14 +189,96 @@ def rate(
         control=tuple(control),
         erratum="With the printed condition the clean gradient need not shrink at all: five copies "
         f"of one Huber loss at alpha = 9.9 < 2n / (L sigma^2) go to and fro with |grad G|^2 = "
-        f"{stuck:.3g} forever, and a decaying alpha_t = 4 / (t + 1)^2, which the proof admits, "
-        "stops short. With a constant alpha < 2 / (L sigma^2) the bound holds, and its right side "
-        "may be divided by sqrt(M).",
-        plot=Plot("T", "least E|grad G|^2 so far", curves, "xy"),
+        f"{float(huber[-1]):.3g} forever, and a decaying alpha_t = 4 / (t + 1)^2, which the proof "
+        "admits, stops short. With a constant alpha < 2 / (L sigma^2) the bound holds, and its "
+        "right side may be divided by sqrt(M).",
+        plot=Plot("T", "least E|grad G|^2 so far", _rate_curves(runs, normalized, huber), "xy"),
     )
 
 
-def decaying(time: Array) -> Array:
+def _inseparable_problem(rng: np.random.Generator) -> RateProblem:
+    """Logistic regression whose clean loss has a minimizer: one input has both labels there."""
+    data = make_data(rng, SIZE, 3, NUM_CLEAN)
+    inputs, targets = data.inputs.copy(), data.targets.copy()
+    inputs[1], targets[1] = inputs[0], -targets[0]
+    clean = (inputs[:NUM_CLEAN], targets[:NUM_CLEAN])
+    return RateProblem(NoisySet(inputs, targets, NUM_CLEAN), clean, np.zeros(3))
+
+
+def _rate_run(
+    problem: RateProblem,
+    gap: float,
+    batch_size: int,
+    fraction: float,
+    step_factor: float,
+    **options: Any,
+) -> RateRun:
+    """Steps of a fraction of the longest, and the theorem's bound for them."""
+    alpha = fraction * LOGISTIC.longest_step
+    kappa = alpha / batch_size * (1 - fraction)
+    least = _least_so_far(problem, batch_size=batch_size, alpha=step_factor * alpha, **options)
+    times = np.arange(1, len(least) + 1)
+    bound = np.sqrt(gap / (batch_size / SIZE * kappa * times))
+    return RateRun(f"n = {batch_size} of {SIZE}, alpha = {alpha:g}", batch_size, least, bound)
+
+
+def _rate_rows(run: RateRun) -> tuple[Measured, ...]:
+    """How much of the bound, and of the sharper one, is used at worst; the decay."""
+    used = np.max(run.least / run.bound)
+    exponent, error = slope(run.least, max(10, len(run.least) // 100))
+    return (
+        Measured(f"{run.name}: least E|grad G|^2 / bound", float(used), 1),
+        Measured(f"{run.name}: the same, bound / sqrt(M)", float(used * np.sqrt(NUM_CLEAN)), 1),
+        Measured(f"{run.name}: decay exponent + 4 s.e.", exponent + 4 * error, -0.5),
+    )
+
+
+def _dropped_conditions(problem: RateProblem, gap: float) -> dict[str, DroppedCondition]:
+    """The controls: the step's length, its constancy, and the clean set's place."""
+    copies = NoisySet(np.ones((5, 1)), np.zeros(5), 1)
+    huber = RateProblem(copies, (copies.inputs[:1], copies.targets[:1]), np.ones(1), HUBER)
+    printed = 9.9  # below 2 n / (L sigma^2) = 10
+    inputs = problem.data.inputs
+    outside = RateProblem(
+        NoisySet(inputs, -np.sign(inputs @ np.ones(3)), 0),
+        (np.ones((NUM_CLEAN, 3)) / np.sqrt(3), np.ones(NUM_CLEAN)),
+        np.zeros(3),
+    )
+    agreeing = np.sum(inputs @ np.ones(3) * outside.data.targets >= 0)
+    return {
+        "printed step and kappa, alpha < 2n / (L sigma^2)": DroppedCondition(
+            huber, printed, jnp.ones_like, 0.5 / (printed / 5 * (1 - printed / 10))
+        ),
+        "alpha_t = 4 / (t + 1)^2, kappa of alpha = 4": DroppedCondition(
+            problem, 4.0, _decaying, gap / (4.0 / SIZE * 0.5)
+        ),
+        f"clean set outside ({agreeing} training examples agree)": DroppedCondition(
+            outside, 4.0, jnp.ones_like, np.log(2) / (4.0 / SIZE * 0.5)
+        ),
+    }
+
+
+def _rate_curves(
+    runs: list[RateRun], normalized: np.ndarray, huber: np.ndarray
+) -> dict[str, tuple[list[float], list[float]]]:
+    """At the first of the steps' lengths."""
+    times = _spread_times(len(normalized))
+    curves = {}
+    for run in runs[::2]:
+        curves[f"measured, n = {run.batch_size}"] = curve(times, run.least[times - 1])
+        if run.batch_size == SIZE:
+            curves["bound, n = N"] = curve(times, run.bound[times - 1])
+    curves["Algorithm 1 (normalized), n = 6"] = curve(times, normalized[times - 1])
+    curves["Huber, printed step"] = curve(times, huber[times - 1])
+    return curves
+
+
+def _spread_times(last: int) -> np.ndarray:
+    """At most 60 times up to the last, evenly spaced in their logarithm."""
+    return np.unique(np.geomspace(1, last, 60).astype(int))
+
+
+def _decaying(time: Array) -> Array:
     """Factors whose sum is finite."""
     return 1 / (time + 1) ** 2
 
@@ -270,10 +294,9 @@ def exponent(*, num_steps: int = 100_000) -> Check:
         for power in (1.0, 0.1, 0.01):
             smoothness, bound = power * (power + 1), power
             family = Family(functools.partial(_power_losses, power=power), smoothness, bound)
-            one = Data(np.ones((1, 1)), np.ones(1), 1)
-            squared = least_so_far(
-                Problem(one, (one.inputs, one.targets), family),
-                np.zeros(1),
+            one = NoisySet(np.ones((1, 1)), np.ones(1), 1)
+            squared = _least_so_far(
+                RateProblem(one, (one.inputs, one.targets), np.zeros(1), family),
                 key=jax.random.key(0),
                 batch_size=1,
                 num_steps=num_steps,
@@ -289,8 +312,8 @@ def exponent(*, num_steps: int = 100_000) -> Check:
                 ),
                 Measured(f"{name}: measured exponent", fitted),
             ]
-            shown = np.unique(np.geomspace(1, num_steps, 60).astype(int)) - 1
-            curves[name] = (shown + 1, squared[shown])
+            times = _spread_times(num_steps)
+            curves[name] = curve(times, squared[times - 1])
     control = (
         Measured("q = 0.01: measured exponent against -0.55, a faster rate", fitted, -0.55),
         Measured("q = 0.01: measured exponent against that of q = 1", abs(fitted + 4 / 7), 2e-3),

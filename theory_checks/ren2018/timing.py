@@ -43,18 +43,38 @@ PRODUCTS = {
 }
 BATCH_SIZE = 100
 CLEAN_COUNTS = (10, 100)
+FORMS = {
+    "linearized": lookahead(),
+    "Algorithm 1": lookahead_unrolled(optax.sgd(1.0)),
+}
 # What is not a product (ReLU, pooling, softmax, optimizer) grows with the passes as products do,
 # within a third: of at most 6 % in a plain step it leaves 2 % in a quotient.
 OTHER, TOLERANCE = 0.06, 0.02
 
 
-class Costs(NamedTuple):
+class DerivedCosts(NamedTuple):
     """Operations in units of n F, from the share r of the first layer and m / n."""
 
     plain: float
     linearized: float
     kept: float  # Algorithm 1, with one forward pass
     repeated: float  # and with two
+
+
+class MeasuredCosts(NamedTuple):
+    """What steps with one network take, by form of the step and number m of clean examples.
+
+    A plain step is ("plain", 0); from the rows of J, ("rows", m).
+    """
+
+    network: str
+    first: float  # share r of the first layer
+    operations: dict[tuple[str, int], float]  # as XLA counts them
+    seconds: dict[tuple[str, int], Any]  # of every round
+
+    def relative(self, form: str, num_clean: int) -> float:
+        """Operations of a step over those of a plain one."""
+        return self.operations[form, num_clean] / self.operations["plain", 0]
 
 
 def checks(preset: str) -> list[Check]:
@@ -64,14 +84,14 @@ def checks(preset: str) -> list[Check]:
     return [step_costs()]
 
 
-def derived_costs(first: float, share: float) -> Costs:
+def derived_costs(first: float, share: float) -> DerivedCosts:
     """The counts of the module's docstring."""
     plain, product = 3 - first, 2 - first
     linearized = 1 + 2 * product + share * plain
-    return Costs(plain, linearized, linearized + product, linearized + product + 1)
+    return DerivedCosts(plain, linearized, linearized + product, linearized + product + 1)
 
 
-def from_rows() -> Weighting:
+def _from_rows() -> Weighting:
     """Lookahead's weights from each example's own gradient, the rows of J."""
 
     def update(
@@ -106,74 +126,17 @@ def step_costs(
       clean_counts: numbers m of clean examples; beyond one, per-example gradients are counted too.
       rounds: how often each step is timed.
     """
-    schemes = {
-        "linearized": lookahead(),
-        "Algorithm 1": lookahead_unrolled(optax.sgd(1.0)),
-    }
     rows, control, curves = [], [], {}
     for name in networks:
-        candidates = {"plain": Candidate(uniform())}
+        measured = _measure(name, clean_counts, rounds)
+        rows += _plain_rows(measured)
         for num_clean in clean_counts:
-            for form, scheme in schemes.items():
-                candidates[f"{form}, {num_clean}"] = Candidate(scheme, num_clean=num_clean)
-        if (
-            name.startswith("mlp") and len(clean_counts) > 1
-        ):  # convolutions have few parameters, and their rows cost little
-            candidates["rows"] = Candidate(from_rows(), num_clean=min(clean_counts))
-        table = Table(
-            name, make_model(name, 10), cross_entropy, optax.sgd(0.1), BATCH_SIZE, candidates
-        )
-        compiled = {label: compile_candidate(table, one) for label, one in candidates.items()}
-        seconds = interleave(
-            {label: one.call for label, one in compiled.items()}, rounds=rounds, warm_up=2
-        )
-        unit = 2.0 * BATCH_SIZE * sum(PRODUCTS[name])
-        first = PRODUCTS[name][0] / sum(PRODUCTS[name])
-        plain = compiled["plain"].flops
-        beyond = plain / unit / (3 - first) - 1
-        rows += [
-            Measured(f"{name}: share of the first layer", first),
-            Measured(f"{name}: operations of a plain step beyond 3 - r passes", beyond, OTHER),
-            Measured(f"{name}: operations of a plain step below 3 - r passes", -beyond, 0),
-        ]
-        for num_clean in clean_counts:
-            share = num_clean / BATCH_SIZE
-            costs = derived_costs(first, share)
-            at = f"{name}, m/n = {share:g}"
-            counted = {form: compiled[f"{form}, {num_clean}"].flops / plain for form in schemes}
-            low, high = costs.kept / costs.plain, costs.repeated / costs.plain
-            passes = counted["Algorithm 1"] * costs.plain - costs.kept + 1
-            for form, value in counted.items():
-                wall, *_ = paired_ratio(seconds[f"{form}, {num_clean}"], seconds["plain"])
-                rows += [
-                    Measured(f"{at}: {form} / plain, operations", value),
-                    Measured(f"{at}: {form} / plain, time", wall),
-                ]
-            off = counted["linearized"] * costs.plain / costs.linearized - 1
-            outside = max(low / counted["Algorithm 1"], counted["Algorithm 1"] / high) - 1
-            rows += [
-                Measured(f"{at}: linearized, distance from the derived count", abs(off), TOLERANCE),
-                Measured(f"{at}: Algorithm 1, beyond its two derived counts", outside, TOLERANCE),
-                Measured(f"{at}: Algorithm 1, forward passes of the batch", passes),
-            ]
-            less = (costs.linearized - 1) / costs.plain
-            control.append(
-                Measured(
-                    f"{at}: linearized, distance from a pass less",
-                    abs(counted["linearized"] / less - 1),
-                    TOLERANCE,
-                )
-            )
-        if "rows" in compiled:
-            costs = derived_costs(first, min(clean_counts) / BATCH_SIZE)
-            value = compiled["rows"].flops / plain * costs.plain / costs.linearized - 1
-            control.append(
-                Measured(
-                    f"{name}: from the rows of J, distance from linearized", abs(value), TOLERANCE
-                )
-            )
-        for form in schemes:
-            values = [compiled[f"{form}, {num_clean}"].flops / plain for num_clean in clean_counts]
+            rows += _lookahead_rows(measured, num_clean)
+            control.append(_pass_less(measured, num_clean))
+        if ("rows", min(clean_counts)) in measured.operations:
+            control.append(_rows_against_linearized(measured, min(clean_counts)))
+        for form in FORMS:
+            values = [measured.relative(form, num_clean) for num_clean in clean_counts]
             curves[f"{name}, {form}"] = ([m / BATCH_SIZE for m in clean_counts], values)
     shares = np.linspace(0, 1, 11)
     for form, count in {"linearized": 5, "Algorithm 1": 7}.items():
@@ -189,3 +152,86 @@ def step_costs(
         control=tuple(control),
         plot=Plot("clean examples / batch size", "operations of a step / plain", curves),
     )
+
+
+def _measure(name: str, clean_counts: tuple[int, ...], rounds: int) -> MeasuredCosts:
+    """Compiles, counts and times every form of the step, the timings in turn."""
+    steps = {("plain", 0): Candidate(uniform())}
+    for num_clean in clean_counts:
+        for form, scheme in FORMS.items():
+            steps[form, num_clean] = Candidate(scheme, num_clean=num_clean)
+    # convolutions have few parameters, and their rows cost little
+    if name.startswith("mlp") and len(clean_counts) > 1:
+        fewest = min(clean_counts)
+        steps["rows", fewest] = Candidate(_from_rows(), num_clean=fewest)
+    labels = {key: f"{key[0]}, {key[1]}" for key in steps}
+    candidates = {labels[key]: step for key, step in steps.items()}
+    table = Table(name, make_model(name, 10), cross_entropy, optax.sgd(0.1), BATCH_SIZE, candidates)
+    compiled = {label: compile_candidate(table, one) for label, one in candidates.items()}
+    calls = {label: one.call for label, one in compiled.items()}
+    seconds = interleave(calls, rounds=rounds, warm_up=2)
+    return MeasuredCosts(
+        name,
+        PRODUCTS[name][0] / sum(PRODUCTS[name]),
+        {key: compiled[label].flops for key, label in labels.items()},
+        {key: seconds[label] for key, label in labels.items()},
+    )
+
+
+def _plain_rows(measured: MeasuredCosts) -> tuple[Measured, ...]:
+    """A plain step is 3 - r passes, and little else."""
+    name, first = measured.network, measured.first
+    unit = 2.0 * BATCH_SIZE * sum(PRODUCTS[name])
+    beyond = measured.operations["plain", 0] / unit / (3 - first) - 1
+    return (
+        Measured(f"{name}: share of the first layer", first),
+        Measured(f"{name}: operations of a plain step beyond 3 - r passes", beyond, OTHER),
+        Measured(f"{name}: operations of a plain step below 3 - r passes", -beyond, 0),
+    )
+
+
+def _lookahead_rows(measured: MeasuredCosts, num_clean: int) -> list[Measured]:
+    """Both forms of lookahead beside a plain step, and beside the counts derived for them."""
+    share = num_clean / BATCH_SIZE
+    at = f"{measured.network}, m/n = {share:g}"
+    rows = []
+    for form in FORMS:
+        wall, *_ = paired_ratio(measured.seconds[form, num_clean], measured.seconds["plain", 0])
+        operations = measured.relative(form, num_clean)
+        rows += [
+            Measured(f"{at}: {form} / plain, operations", operations),
+            Measured(f"{at}: {form} / plain, time", wall),
+        ]
+    costs = derived_costs(measured.first, share)
+    linearized = measured.relative("linearized", num_clean)
+    algorithm = measured.relative("Algorithm 1", num_clean)
+    off = linearized * costs.plain / costs.linearized - 1
+    low, high = costs.kept / costs.plain, costs.repeated / costs.plain
+    outside = max(low / algorithm, algorithm / high) - 1
+    passes = algorithm * costs.plain - costs.kept + 1
+    return [
+        *rows,
+        Measured(f"{at}: linearized, distance from the derived count", abs(off), TOLERANCE),
+        Measured(f"{at}: Algorithm 1, beyond its two derived counts", outside, TOLERANCE),
+        Measured(f"{at}: Algorithm 1, forward passes of the batch", passes),
+    ]
+
+
+def _pass_less(measured: MeasuredCosts, num_clean: int) -> Measured:
+    """A control: the derived count of the linearized step without one of its passes."""
+    share = num_clean / BATCH_SIZE
+    costs = derived_costs(measured.first, share)
+    less = (costs.linearized - 1) / costs.plain
+    return Measured(
+        f"{measured.network}, m/n = {share:g}: linearized, distance from a pass less",
+        abs(measured.relative("linearized", num_clean) / less - 1),
+        TOLERANCE,
+    )
+
+
+def _rows_against_linearized(measured: MeasuredCosts, num_clean: int) -> Measured:
+    """A control: scores from every example's own gradient, which cost far more."""
+    costs = derived_costs(measured.first, num_clean / BATCH_SIZE)
+    value = measured.relative("rows", num_clean) * costs.plain / costs.linearized - 1
+    name = f"{measured.network}: from the rows of J, distance from linearized"
+    return Measured(name, abs(value), TOLERANCE)

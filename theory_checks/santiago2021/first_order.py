@@ -12,14 +12,14 @@ weight buys is :math:`h_j = \nabla \ell_j^\top \sum_k \nabla \ell_k`, not
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jax import Array
 
+from theory_checks.common.ensembles import rank_correlation
 from theory_checks.records import Check, Measured, Plot
 from weighting import linearize_losses, low_weights
 from weighting.gradient_norms import jacobian_row_norms
@@ -40,6 +40,23 @@ class Decreases(NamedTuple):
     effects: Array  # h, grad l_j . sum of all gradients
 
 
+class SingleSteps(NamedTuple):
+    """Steps on K examples, each on its own: linear models first, then as many networks."""
+
+    actual: np.ndarray  # decrease of the loss at each rate, [R, K]
+    own: np.ndarray  # first order w |grad l|^2, [K]
+    squared: np.ndarray  # |grad l|^2, [K]
+    weights: np.ndarray  # w, [K]
+    lengths: np.ndarray  # |x|^2, [K]
+
+
+class NormsAndEffects(NamedTuple):
+    """Of P batches of B examples: g and h, [P, B]."""
+
+    squared: np.ndarray
+    effects: np.ndarray
+
+
 def checks(preset: str) -> list[Check]:
     """All claims; few problems for "smoke"."""
     if preset == "smoke":
@@ -47,13 +64,13 @@ def checks(preset: str) -> list[Check]:
     return [single(), batch(), ranking()]
 
 
-def init_params(rng: np.random.Generator, num_features: int, hidden: int) -> list[np.ndarray]:
+def _init_params(rng: np.random.Generator, num_features: int, hidden: int) -> list[np.ndarray]:
     """A network of one tanh layer, or (`hidden` zero) a linear one."""
     sizes = (num_features, hidden, CLASSES) if hidden else (num_features, CLASSES)
     return [rng.normal(size=pair) / np.sqrt(pair[0]) for pair in itertools.pairwise(sizes)]
 
 
-def losses(params: list[Array], inputs: Array, labels: Array) -> Array:
+def _losses(params: list[Array], inputs: Array, labels: Array) -> Array:
     """Cross-entropy of the network, [B]."""
     x = inputs
     for kernel in params[:-1]:
@@ -62,14 +79,14 @@ def losses(params: list[Array], inputs: Array, labels: Array) -> Array:
 
 
 @jax.jit
-def decreases(params: list[Array], inputs: Array, labels: Array, weights: Array) -> Decreases:
+def _decreases(params: list[Array], inputs: Array, labels: Array, weights: Array) -> Decreases:
     """One step of every rate on the weighted mean loss, and the library's linearization."""
-    linearized = linearize_losses(lambda p: losses(p, inputs, labels), params)
+    linearized = linearize_losses(lambda p: _losses(p, inputs, labels), params)
     size = len(labels)
     gradient = linearized.vjp(weights / size)
 
     def after(rate: Array) -> Array:
-        return losses(jax.tree.map(lambda p, g: p - rate * g, params, gradient), inputs, labels)
+        return _losses(jax.tree.map(lambda p, g: p - rate * g, params, gradient), inputs, labels)
 
     squared = jacobian_row_norms(linearized)
     return Decreases(
@@ -88,12 +105,6 @@ def fitted_slope(residuals: np.ndarray) -> float:
     """
     sizes = np.log(np.linalg.norm(residuals[SMALL], axis=1))
     return float(np.polyfit(np.log(RATES[SMALL]), sizes, 1)[0])
-
-
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's rank correlation."""
-    result: Any = scipy.stats.spearmanr(one, other)
-    return float(result.statistic)
 
 
 def _label(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -116,31 +127,23 @@ def single(
       perturb: changes the first order (nothing in the claim).
       seed: of all problems.
     """
-    rng = np.random.default_rng(seed)
-    remainders: dict[str, list[np.ndarray]] = {"claim": [], "wrong sign": [], "no weight": []}
-    above, below = -np.inf, -np.inf
-    with jax.enable_x64(True):
-        for hidden in (0, 5):
-            for _ in range(num_problems):
-                params = init_params(rng, 4, hidden)
-                inputs, labels = rng.normal(size=(1, 4)), _label(rng, 1)
-                weight = np.array([rng.choice([0.5, 2.0, 3.0])])
-                got = decreases(params, inputs, labels, weight)
-                actual, squared = np.asarray(got.actual)[:, 0], float(got.squared[0])
-                first = RATES * perturb(np.asarray(got.own))
-                remainders["claim"].append(actual - first)
-                remainders["wrong sign"].append(actual + first)
-                remainders["no weight"].append(actual - RATES * squared)
-                if hidden == 0:
-                    limit = RATES**2 * weight**2 * np.sum(inputs**2) * squared / 4
-                    above = max(above, float(np.max((actual - first) / RATES)))
-                    below = max(below, float(np.max((first - actual - limit) / RATES)))
-    stacked = {name: np.stack(values, axis=1) for name, values in remainders.items()}
-    slope_error = {name: abs(fitted_slope(values) - 2) for name, values in stacked.items()}
-    relative = float(np.max(np.abs(stacked["claim"]) / RATES[:, None] ** 2))
+    steps = _single_steps(np.random.default_rng(seed), num_problems)
+    rates = RATES[:, None]
+    first = rates * perturb(steps.own)
+    remainders = {
+        "claim": steps.actual - first,
+        "wrong sign": steps.actual + first,
+        "no weight": steps.actual - rates * steps.squared,
+    }
+    limit = rates**2 * steps.weights**2 * steps.lengths * steps.squared / 4
+    linear = slice(num_problems)  # the first half of all problems
+    above = float(np.max(((steps.actual - first) / rates)[:, linear]))
+    below = float(np.max(((first - steps.actual - limit) / rates)[:, linear]))
+    slope_error = {name: abs(fitted_slope(values) - 2) for name, values in remainders.items()}
+    relative = float(np.max(np.abs(remainders["claim"]) / rates**2))
     curves = {
         name: (RATES.tolist(), np.sqrt(np.mean(values**2, axis=1)).tolist())
-        for name, values in stacked.items()
+        for name, values in remainders.items()
     }
     # differences of losses of order one carry 1e-16, at rate 1e-5 an error of 1e-11 per unit rate
     rows = (
@@ -164,17 +167,32 @@ def single(
     )
 
 
+def _single_steps(rng: np.random.Generator, num_problems: int) -> SingleSteps:
+    found = []
+    with jax.enable_x64(True):
+        for hidden in (0, 5):
+            for _ in range(num_problems):
+                params = _init_params(rng, 4, hidden)
+                inputs, labels = rng.normal(size=(1, 4)), _label(rng, 1)
+                weights = np.array([rng.choice([0.5, 2.0, 3.0])])
+                got = _decreases(params, inputs, labels, weights)
+                actual, own, squared = (np.asarray(x) for x in (got.actual, got.own, got.squared))
+                lengths = np.array([np.sum(inputs**2)])
+                found.append(SingleSteps(actual, own, squared, weights, lengths))
+    return SingleSteps(*(np.concatenate(column, axis=-1) for column in zip(*found, strict=True)))
+
+
 def batch(*, num_problems: int = 30, size: int = 8, seed: int = 0) -> Check:
     """S-E46 for a batch: the decrease is a sum over all examples, not one's own norm."""
     rng = np.random.default_rng(seed)
     slope_error, own_error, share_up = [], [], []
     with jax.enable_x64(True):
         for _ in range(num_problems):
-            params = init_params(rng, 4, 5)
+            params = _init_params(rng, 4, 5)
             inputs, labels = rng.normal(size=(size, 4)), _label(rng, size)
-            squared = decreases(params, inputs, labels, np.ones(size)).squared
+            squared = _decreases(params, inputs, labels, np.ones(size)).squared
             weights = np.asarray(low_weights(squared, 0.5))
-            got = decreases(params, inputs, labels, weights)
+            got = _decreases(params, inputs, labels, weights)
             actual = np.asarray(got.actual)
             remainder = actual - RATES[:, None] * np.asarray(got.first_order)
             slope_error.append(abs(fitted_slope(remainder) - 2))
@@ -190,7 +208,7 @@ def batch(*, num_problems: int = 30, size: int = 8, seed: int = 0) -> Check:
 
         # orthogonal gradients: own norms are the whole effect
         inputs, labels = 0.7 * np.eye(5), _label(rng, 5)
-        got = decreases(init_params(rng, 5, 0), inputs, labels, np.ones(5))
+        got = _decreases(_init_params(rng, 5, 0), inputs, labels, np.ones(5))
         orthogonal = float(np.max(np.abs(got.effects - got.squared)))
     rows = (
         Measured("|slope - 2| of the remainder, cross terms included", max(slope_error), 0.05),
@@ -221,61 +239,69 @@ def batch(*, num_problems: int = 30, size: int = 8, seed: int = 0) -> Check:
 
 def ranking(*, num_problems: int = 100, size: int = 32, seed: int = 0) -> Check:
     """S-E46: how often own norms rank a batch as its full first-order effects do."""
-    rng = np.random.default_rng(seed)
-    correlations: dict[str, list[float]] = {"random labels": [], "trained": [], "shuffled": []}
-    same_top, harmful = [], []
-
-    def train(params: list[Array], inputs: Array, labels: Array) -> list[Array]:
-        def body(_: int, params: list[Array]) -> list[Array]:
-            gradient = jax.grad(lambda p: jnp.mean(losses(p, inputs, labels)))(params)
-            return jax.tree.map(lambda p, g: p - 0.5 * g, params, gradient)
-
-        return jax.lax.fori_loop(0, 100, body, [jnp.asarray(p) for p in params])
-
-    with jax.enable_x64(True):
-        train = jax.jit(train)
-        for _ in range(num_problems):
-            params = init_params(rng, 4, 8)
-            inputs = rng.normal(size=(size, 4))
-            labels = np.argmax(inputs @ rng.normal(size=(4, CLASSES)), axis=1)
-            noisy = np.where(rng.uniform(size=size) < 0.2, _label(rng, size), labels)
-            for name, at in (("random labels", params), ("trained", train(params, inputs, noisy))):
-                got = decreases(at, inputs, noisy, np.ones(size))
-                squared, effects = np.asarray(got.squared), np.asarray(got.effects)
-                correlations[name].append(rank_correlation(squared, effects))
-                if name == "trained":
-                    same_top.append(np.argmax(squared) == np.argmax(effects))
-                    harmful.append(effects[np.argmax(squared)] < 0)
-                    shuffled = rank_correlation(squared, rng.permutation(effects))
-                    correlations["shuffled"].append(shuffled)
-    summary = {}
-    for name, values in correlations.items():
-        error = np.std(values, ddof=1) / np.sqrt(len(values))
-        summary[name] = (float(np.mean(values)), float(error))
-    names = {"random labels": "at the start", "trained": "after 100 steps"}
-    rows = []
-    for name, described in names.items():
-        mean, error = summary[name]
+    start, trained, shuffled = _random_batches(
+        np.random.default_rng(seed), num_problems=num_problems, size=size
+    )
+    rows, above = [], {}
+    for name, batches in {
+        "at the start": start,
+        "after 100 steps": trained,
+        "effects shuffled": shuffled,
+    }.items():
+        values = [rank_correlation(*pair) for pair in zip(*batches, strict=True)]
+        mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(num_problems))
+        above[name] = 0.1 + 4 * error - mean
         rows += [
-            Measured(f"{described}: mean Spearman of g and h", mean),
-            Measured(f"{described}: its standard error", error),
+            Measured(f"{name}: mean Spearman of g and h", mean),
+            Measured(f"{name}: its standard error", error),
         ]
-    mean, error = summary["trained"]
-    shuffled, shuffled_error = summary["shuffled"]
+    first = np.argmax(trained.squared, axis=1)
+    same_first = float(np.mean(first == np.argmax(trained.effects, axis=1)))
+    harmful = float(np.mean(trained.effects[np.arange(num_problems), first] < 0))
     return Check(
         "S-E46 ranking",
         "after training, own gradient norms rank a batch partly as the full first-order effects do",
         "TREND",
         (
-            *rows,
-            Measured("after 100 steps: 0.1 + 4 s.e. above the mean", 0.1 + 4 * error - mean, 0),
-            Measured(
-                "after 100 steps: share of batches with the same first", float(np.mean(same_top))
-            ),
-            Measured(
-                "after 100 steps: share whose largest norm is harmful", float(np.mean(harmful))
-            ),
+            *rows[:4],
+            Measured("after 100 steps: 0.1 + 4 s.e. above the mean", above["after 100 steps"], 0),
+            Measured("after 100 steps: share of batches with the same first", same_first),
+            Measured("after 100 steps: share whose largest norm is harmful", harmful),
         ),
         assumptions=f"batches of {size}, a tanh network, 20 % of labels redrawn",
-        control=(Measured("effects shuffled: the same", 0.1 + 4 * shuffled_error - shuffled, 0),),
+        control=(Measured("effects shuffled: the same", above["effects shuffled"], 0),),
     )
+
+
+def _random_batches(
+    rng: np.random.Generator, *, num_problems: int, size: int
+) -> tuple[NormsAndEffects, NormsAndEffects, NormsAndEffects]:
+    """Noisy batches of linear labels: at random parameters, after descent; the latter shuffled."""
+    start, trained, shuffled = [], [], []
+    with jax.enable_x64(True):
+        for _ in range(num_problems):
+            params = _init_params(rng, 4, 8)
+            inputs = rng.normal(size=(size, 4))
+            labels = np.argmax(inputs @ rng.normal(size=(4, CLASSES)), axis=1)
+            noisy = np.where(rng.uniform(size=size) < 0.2, _label(rng, size), labels)
+            for at, found in ((params, start), (_descend(params, inputs, noisy), trained)):
+                got = _decreases(at, inputs, noisy, np.ones(size))
+                found.append((np.asarray(got.squared), np.asarray(got.effects)))
+            squared, effects = trained[-1]
+            shuffled.append((squared, rng.permutation(effects)))
+    start, trained, shuffled = (
+        NormsAndEffects(*map(np.stack, zip(*pairs, strict=True)))
+        for pairs in (start, trained, shuffled)
+    )
+    return start, trained, shuffled
+
+
+@jax.jit
+def _descend(params: list[Array], inputs: Array, labels: Array) -> list[Array]:
+    """100 steps of rate 0.5 on the mean loss."""
+
+    def body(_: int, params: list[Array]) -> list[Array]:
+        gradient = jax.grad(lambda p: jnp.mean(_losses(p, inputs, labels)))(params)
+        return jax.tree.map(lambda p, g: p - 0.5 * g, params, gradient)
+
+    return jax.lax.fori_loop(0, 100, body, [jnp.asarray(p) for p in params])

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.stats
 from flax import linen as nn
 from jax import Array
 
 from experiments.data import datasets
 from experiments.networks.models import Model, make_model
 from experiments.training.timing import interleave, paired_ratio
+from theory_checks.common.ensembles import rank_correlation
 from theory_checks.records import Check, Measured, Plot
 from weighting import Batch, ModelOutput, Weighting, init_train_state, low, make_train_step, uniform
 from weighting.gradient_norms import (
@@ -52,6 +52,18 @@ class Norms(NamedTuple):
     largest: Any  # largest eigenvalue of J_i J_i^T
 
 
+class NormComparison(NamedTuple):
+    """How the norms of one batch compare."""
+
+    full: float  # Spearman's rank correlation of the proxy with the norm by all parameters
+    last: float  # of the norm by the last layer
+    shuffled: float  # of the proxies in random order
+    spread: float  # 95 % over 5 % quantile of the quotient |full| / |proxy|
+    own_spread: float  # of the proxy
+    excess: float  # of |full| over |J| |proxy|, squared and relative
+    learned: int  # examples whose proxy is zero
+
+
 def checks(preset: str) -> list[Check]:
     """All claims; without LeNet-5 and briefly for "smoke"."""
     if preset == "smoke":
@@ -78,7 +90,7 @@ class ResNet(nn.Module):
         return ModelOutput(nn.Dense(self.num_outputs, name="head")(x), x)
 
 
-def network(name: str) -> Model:
+def _network(name: str) -> Model:
     """A model of `experiments` for ten classes, or `resnet:2`, of two blocks."""
     base, _, num_blocks = name.partition(":")
     if base != "resnet":
@@ -94,14 +106,14 @@ def network(name: str) -> Model:
     return Model(init, apply, name, 10, has_convolutions=True)
 
 
-def digits() -> tuple[np.ndarray, np.ndarray]:
+def _digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's digits, every pixel doubled: 16 x 16, the smallest that LeNet-5 reads."""
     data = datasets.load("digits").train
     images = np.repeat(np.repeat(data.inputs, 2, axis=1), 2, axis=2)
     return images.astype(np.float32) / 255, data.labels
 
 
-def measure(model: Model, params: PyTree, inputs: Array, labels: Array) -> Norms:
+def _measure(model: Model, params: PyTree, inputs: Array, labels: Array) -> Norms:
     """All norms of a batch at fixed parameters."""
 
     def logits_fn(params: PyTree, example: Array) -> Array:
@@ -125,9 +137,9 @@ def measure(model: Model, params: PyTree, inputs: Array, labels: Array) -> Norms
     )
 
 
-def compile_step(model: Model, weighting: Weighting) -> Any:
+def _compile_step(model: Model, weighting: Weighting) -> Any:
     """A training step on `BATCH_SIZE` digits, (state, batch) -> state, ahead of time."""
-    inputs, labels = digits()
+    inputs, labels = _digits()
     step = make_train_step(model.apply, cross_entropy, weighting, OPTIMIZER)
     params, _ = model.init(jax.random.key(0), inputs[:1])
     state = init_train_state(jax.random.key(0), params, weighting, OPTIMIZER)
@@ -135,12 +147,12 @@ def compile_step(model: Model, weighting: Weighting) -> Any:
     return jax.jit(lambda state, batch: step(state, batch)[0]).lower(state, batch).compile()
 
 
-def train_and_measure(
+def _train_and_measure(
     model: Model, plain_step: Any, times: dict[str, int], num_seeds: int
 ) -> dict[str, list[Norms]]:
     """Trains on digits with uniform weights, and measures one fixed batch at the given steps."""
-    inputs, labels = digits()
-    measured = jax.jit(lambda params, x, y: measure(model, params, x, y))
+    inputs, labels = _digits()
+    measured = jax.jit(lambda params, x, y: _measure(model, params, x, y))
     found: dict[str, list[Norms]] = {name: [] for name in times}
     for seed in range(num_seeds):
         rng = np.random.default_rng(seed)
@@ -158,15 +170,15 @@ def train_and_measure(
     return found
 
 
-def overhead(model: Model, plain_step: Any, rounds: int) -> tuple[float, float, float]:
+def _overhead(model: Model, plain_step: Any, rounds: int) -> tuple[float, float, float]:
     """Operations of a step with LOW beyond a plain one's, relative; its time; a plain step's ms.
 
     The times of a round are taken in turn; the ratio is the median over rounds.
     """
-    inputs, labels = digits()
+    inputs, labels = _digits()
     params, _ = model.init(jax.random.key(0), inputs[:1])
     batch = Batch(jnp.asarray(inputs[:BATCH_SIZE]), jnp.asarray(labels[:BATCH_SIZE]))
-    steps = {"plain": plain_step, "LOW": compile_step(model, low(0.1))}
+    steps = {"plain": plain_step, "LOW": _compile_step(model, low(0.1))}
     plain, weighted = (float(step.cost_analysis()["flops"]) for step in steps.values())
     calls = {}
     for (name, step), scheme in zip(steps.items(), (uniform(), low(0.1)), strict=True):
@@ -175,25 +187,6 @@ def overhead(model: Model, plain_step: Any, rounds: int) -> tuple[float, float, 
     seconds = interleave(calls, rounds=rounds, warm_up=2)
     ratio, *_ = paired_ratio(seconds["LOW"], seconds["plain"])
     return weighted / plain - 1, ratio, 1e3 * float(np.median(seconds["plain"]))
-
-
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's rank correlation."""
-    result: Any = scipy.stats.spearmanr(one, other)
-    return float(result.statistic)
-
-
-def _mean_and_error(values: list[float]) -> tuple[float, float]:
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))
-
-
-def _spread(values: np.ndarray) -> float:
-    low_end, high_end = np.quantile(values, [0.05, 0.95])
-    return float(high_end / low_end)
 
 
 def proxy(
@@ -212,54 +205,29 @@ def proxy(
       num_timed: rounds of timing.
     """
     rng = np.random.default_rng(0)
-    rows, control, curves = [], [], {}
-    over, learned = -np.inf, 0
+    rows, control, curves, excess, learned = [], [], {}, [], 0
     for label, name in networks.items():
-        model = network(name)
-        plain_step = compile_step(model, uniform())
-        found = train_and_measure(model, plain_step, times, num_seeds)
+        model = _network(name)
+        plain_step = _compile_step(model, uniform())
+        found = _train_and_measure(model, plain_step, times, num_seeds)
         for at, norms in found.items():
-            # a gradient that is zero in float32 has no quotient
-            positive = [norm.logits > 0 for norm in norms]
-            learned += sum(int(np.sum(~kept)) for kept in positive)
-            full, last, shuffled, spread, own_spread = [], [], [], [], []
-            for norm, kept in zip(norms, positive, strict=True):
-                full.append(correlation(norm.logits, norm.parameters))
-                last.append(correlation(norm.last_layer, norm.parameters))
-                shuffled.append(correlation(rng.permutation(norm.logits), norm.parameters))
-                quotient = norm.parameters[kept] / norm.logits[kept]
-                spread.append(_spread(np.sqrt(quotient)))
-                own_spread.append(_spread(np.sqrt(norm.logits[kept])))
-                over = max(over, float(np.max(quotient / norm.largest[kept] - 1)))
-            mean, error = _mean_and_error(full)
-            rows += [
-                Measured(f"{label} {at}: mean Spearman of proxy and full norm", mean),
-                Measured(f"{label} {at}: its standard error", error),
-                Measured(f"{label} {at}: mean Spearman of last layer's and full norm", _mean(last)),
-                Measured(f"{label} {at}: 95 % / 5 % quantile of |full| / |proxy|", _mean(spread)),
-                Measured(f"{label} {at}: the same of |proxy|", _mean(own_spread)),
-            ]
+            title = f"{label} {at}"
+            compared = [_compare(rng, norm) for norm in norms]
+            rows += _comparison_rows(title, compared)
             if at == "at the end":
-                name = f"{label} {at}: {WORTHWHILE} + 4 s.e. above the mean"
-                rows.append(Measured(name, WORTHWHILE + 4 * error - mean, 0))
-                mean, error = _mean_and_error(shuffled)
-                name = f"{label} {at}, proxies shuffled: the same"
-                control.append(Measured(name, WORTHWHILE + 4 * error - mean, 0))
+                end_row, shuffled_row = _end_rows(title, compared)
+                rows.append(end_row)
+                control.append(shuffled_row)
+            excess += [one.excess for one in compared]
+            learned += sum(one.learned for one in compared)
             order = np.argsort(norms[0].logits)
-            curves[f"{label} {at}"] = (
+            curves[title] = (
                 np.sqrt(norms[0].logits[order]).tolist(),
                 np.sqrt(norms[0].parameters[order]).tolist(),
             )
-        operations, ratio, plain = overhead(model, plain_step, num_timed)
-        rows += [
-            Measured(
-                f"{label}: operations of a step with LOW beyond a plain one's", operations, MARGINAL
-            ),
-            Measured(f"{label}: time of a step with LOW over a plain one's", ratio),
-            Measured(f"{label}: ms of a plain step", plain),
-        ]
+        rows += _overhead_rows(label, *_overhead(model, plain_step, num_timed))
     # sums over at most 2e4 parameters in float32
-    rows.append(Measured("|full| above |J| |proxy|, squared, relative", over, 1e-3))
+    rows.append(Measured("|full| above |J| |proxy|, squared, relative", max(excess), 1e-3))
     rows.append(Measured("examples whose proxy is zero in float32", learned))
     return Check(
         "S-proxy",
@@ -277,3 +245,68 @@ def proxy(
             joined=False,
         ),
     )
+
+
+def _compare(rng: np.random.Generator, norms: Norms) -> NormComparison:
+    # a gradient that is zero in float32 has no quotient
+    kept = norms.logits > 0
+    quotient = norms.parameters[kept] / norms.logits[kept]
+    return NormComparison(
+        rank_correlation(norms.logits, norms.parameters),
+        rank_correlation(norms.last_layer, norms.parameters),
+        rank_correlation(rng.permutation(norms.logits), norms.parameters),
+        _spread(np.sqrt(quotient)),
+        _spread(np.sqrt(norms.logits[kept])),
+        float(np.max(quotient / norms.largest[kept] - 1)),
+        int(np.sum(~kept)),
+    )
+
+
+def _comparison_rows(title: str, compared: list[NormComparison]) -> tuple[Measured, ...]:
+    """Means over seeds."""
+    mean, error = _mean_and_error([one.full for one in compared])
+    last, _ = _mean_and_error([one.last for one in compared])
+    spread, _ = _mean_and_error([one.spread for one in compared])
+    own_spread, _ = _mean_and_error([one.own_spread for one in compared])
+    return (
+        Measured(f"{title}: mean Spearman of proxy and full norm", mean),
+        Measured(f"{title}: its standard error", error),
+        Measured(f"{title}: mean Spearman of last layer's and full norm", last),
+        Measured(f"{title}: 95 % / 5 % quantile of |full| / |proxy|", spread),
+        Measured(f"{title}: the same of |proxy|", own_spread),
+    )
+
+
+def _end_rows(title: str, compared: list[NormComparison]) -> tuple[Measured, Measured]:
+    """How far the mean rank correlation is below what is worthwhile; of shuffled proxies too."""
+    mean, error = _mean_and_error([one.full for one in compared])
+    shuffled, shuffled_error = _mean_and_error([one.shuffled for one in compared])
+    return (
+        Measured(
+            f"{title}: {WORTHWHILE} + 4 s.e. above the mean", WORTHWHILE + 4 * error - mean, 0
+        ),
+        Measured(
+            f"{title}, proxies shuffled: the same", WORTHWHILE + 4 * shuffled_error - shuffled, 0
+        ),
+    )
+
+
+def _overhead_rows(
+    label: str, operations: float, ratio: float, plain: float
+) -> tuple[Measured, ...]:
+    return (
+        Measured(
+            f"{label}: operations of a step with LOW beyond a plain one's", operations, MARGINAL
+        ),
+        Measured(f"{label}: time of a step with LOW over a plain one's", ratio),
+        Measured(f"{label}: ms of a plain step", plain),
+    )
+
+
+def _mean_and_error(values: list[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def _spread(values: np.ndarray) -> float:
+    low_end, high_end = np.quantile(values, [0.05, 0.95])
+    return float(high_end / low_end)

@@ -7,8 +7,6 @@ is the Euclidean projection of :math:`1 + g / (2\lambda)` onto the feasible set:
 """
 
 import functools
-import importlib
-import importlib.util
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,15 +18,23 @@ import scipy.optimize
 from jax import Array
 
 from theory_checks.records import Check, Measured
+from theory_checks.santiago2021.programs import (
+    HAS_CVXOPT,
+    bisection,
+    cvxopt_qp,
+    random_norms,
+    random_programs,
+    slsqp,
+)
 from weighting import Signals, low, low_kkt_residual, low_weights
 from weighting.gradient_norms import logit_gradient_norms
 from weighting.losses import cross_entropy
 
 Solve = Callable[[Array, Array], Array]  # (g [B], lambda) -> weights [B]
+SolveAll = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ([P, B], [P]) -> [P, B]
 
 SIZES = (2, 3, 5, 10, 17, 32, 64, 100, 256)
 SLOW_SIZES = (5, 32, 64)
-HAS_CVXOPT = importlib.util.find_spec("cvxopt") is not None
 
 
 def checks(preset: str) -> list[Check]:
@@ -44,84 +50,7 @@ def checks(preset: str) -> list[Check]:
     return [linear_program(), projection(), float32_residual(), consequences(), gradient_scale()]
 
 
-def random_norms(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Squared gradient norms [count, size] from distributions in turn, with ties and outliers."""
-    draws = (
-        lambda: rng.uniform(0, 2, size),
-        lambda: rng.exponential(1, size),
-        lambda: rng.pareto(2, size),
-        lambda: rng.integers(0, 4, size) / 2,  # ties
-        lambda: np.where(np.arange(size) == rng.integers(size), 2.0, rng.uniform(0, 0.1, size)),
-        lambda: rng.choice([1e-8, 2.0], size),  # learned or not
-    )
-    return np.stack([draws[i % len(draws)]() for i in range(count)])
-
-
-def random_programs(
-    rng: np.random.Generator, count: int, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Norms [count, size] and lambdas [count], log-uniform in 1e-4..1e2."""
-    return random_norms(rng, count, size), 10 ** rng.uniform(-4, 2, count)
-
-
-def bisection(norms: np.ndarray, regularization: np.ndarray) -> np.ndarray:
-    """Solves programs [P, B] by bisection on the multiplier, in NumPy.
-
-    The KKT conditions give w_j = max(0, v_j - nu) with v = 1 + g / (2 lambda), and nu by sum w = B.
-    """
-    size = norms.shape[1]
-    target = 1 + norms / (2 * regularization[:, None])
-    high = target.max(axis=1)
-    target, low = target - high[:, None], np.full_like(high, -float(size))
-    high = np.zeros_like(high)
-    for _ in range(100):
-        middle = (low + high) / 2
-        too_heavy = np.maximum(target - middle[:, None], 0).sum(axis=1) > size
-        low, high = np.where(too_heavy, middle, low), np.where(too_heavy, high, middle)
-    return np.maximum(target - ((low + high) / 2)[:, None], 0)
-
-
-def slsqp(norms: np.ndarray, regularization: float) -> np.ndarray:
-    """Solves one program by SciPy's sequential least squares, Eq. 9 divided by 2 lambda."""
-    size = len(norms)
-    target = 1 + norms / (2 * regularization)
-    target = np.maximum(target - target.max(), -2.0 * size)  # no weight: too far below the largest
-    result = scipy.optimize.minimize(
-        lambda w: 0.5 * w @ w - w @ target,
-        np.ones(size),
-        jac=lambda w: w - target,
-        bounds=[(0, None)] * size,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - size, "jac": np.ones_like},
-        method="SLSQP",
-        options={"ftol": 1e-15, "maxiter": 1000},
-    )
-    return result.x
-
-
-def cvxopt_qp(
-    norms: np.ndarray, regularization: float, *, tolerance: float | None = 1e-13
-) -> np.ndarray:
-    """Solves one program by CVXOPT, Eq. 9 divided by 2 lambda; None is its default tolerance."""
-    cvxopt: Any = importlib.import_module("cvxopt")
-    size = len(norms)
-    target = 1 + norms / (2 * regularization)
-    target = np.maximum(target - target.max(), -2.0 * size)
-    options: dict[str, Any] = {"show_progress": False}
-    if tolerance is not None:
-        options |= {"abstol": tolerance, "reltol": tolerance, "feastol": tolerance}
-    solution = cvxopt.solvers.qp(
-        cvxopt.spdiag([1.0] * size),
-        cvxopt.matrix(-target),
-        cvxopt.spdiag([-1.0] * size),
-        cvxopt.matrix(0.0, (size, 1)),
-        cvxopt.matrix(1.0, (1, size)),
-        cvxopt.matrix(float(size)),
-        options=options,
-    )
-    return np.ravel(solution["x"])
-
-
-def largest_difference(weights: Any, reference: Any) -> float:
+def _largest_difference(weights: Any, reference: Any) -> float:
     """Largest difference between two sets of weights."""
     return float(np.max(np.abs(np.asarray(weights) - np.asarray(reference))))
 
@@ -129,40 +58,44 @@ def largest_difference(weights: Any, reference: Any) -> float:
 def linear_program(*, count: int = 60, seed: int = 0) -> Check:
     """S-E7: without the penalty the optimum is B max g, by any split over the largest."""
     rng = np.random.default_rng(seed)
-    rows = {"linear program": 0.0, "random split over ties": 0.0, "LOW, tiny lambda": 0.0}
-    altered = {"LOW, lambda = 0.1": 0.0, "weights at most 2": 0.0}
+    names = ("linear program", "random split over ties", "LOW, tiny lambda")
+    altered_names = ("LOW, lambda = 0.1", "weights at most 2")
+    values = []
     with jax.enable_x64(True):
         solve = jax.jit(low_weights)
         for norms in random_norms(rng, count, 32):
             size, largest = len(norms), norms.max()
-            optimum = size * largest
-            result = scipy.optimize.linprog(
-                -norms, A_eq=np.ones((1, size)), b_eq=[size], method="highs"
-            )
             split = rng.exponential(1, size) * (norms == largest)
             split *= size / split.sum()
-            values = (-result.fun, split @ norms, np.asarray(solve(norms, 1e-13)) @ norms)
-            capped = scipy.optimize.linprog(
-                -norms, A_eq=np.ones((1, size)), b_eq=[size], bounds=(0, 2), method="highs"
+            found = (
+                _largest_product(norms),
+                split @ norms,
+                np.asarray(solve(norms, 1e-13)) @ norms,
+                np.asarray(solve(norms, 0.1)) @ norms,
+                _largest_product(norms, bounds=(0, 2)),
             )
-            other_values = (np.asarray(solve(norms, 0.1)) @ norms, -capped.fun)
-            for found, these in ((rows, values), (altered, other_values)):
-                for name, value in zip(found, these, strict=True):
-                    found[name] = max(found[name], abs(value / optimum - 1))
-
-    def as_rows(found: dict[str, float]) -> tuple[Measured, ...]:
-        return tuple(
-            Measured(f"{name}: relative distance from B max g", float(v), 1e-9)
-            for name, v in found.items()
-        )
-
+            values.append(np.array(found) / (size * largest))
+    worst = np.max(np.abs(np.array(values) - 1), axis=0).tolist()
+    rows = [
+        Measured(f"{name}: relative distance from B max g", value, 1e-9)
+        for name, value in zip(names + altered_names, worst, strict=True)
+    ]
     return Check(
         "S-E7",
         "without the penalty, all weight on the largest norm is optimal: max w.g = B max g",
         "EXACT",
-        as_rows(rows),
-        control=as_rows(altered),
+        tuple(rows[: len(names)]),
+        control=tuple(rows[len(names) :]),
     )
+
+
+def _largest_product(norms: np.ndarray, **options: Any) -> float:
+    """max w.g over w >= 0 of sum B, by SciPy's linear program."""
+    size = len(norms)
+    result = scipy.optimize.linprog(
+        -norms, A_eq=np.ones((1, size)), b_eq=[size], method="highs", **options
+    )
+    return -result.fun
 
 
 def projection(
@@ -183,7 +116,7 @@ def projection(
         for size in SIZES:
             norms, regularization = random_programs(rng, per_size, size)
             own = batched(norms, regularization)
-            worst = max(worst, largest_difference(own, bisection(norms, regularization)))
+            worst = max(worst, _largest_difference(own, bisection(norms, regularization)))
         rows = [
             Measured(
                 f"bisection on the KKT conditions, {per_size * len(SIZES)} programs", worst, 1e-9
@@ -197,7 +130,7 @@ def projection(
             "gradients of the batch mean, g / B^2": batched(norms / SIZES[-1] ** 2, regularization),
         }
         control = tuple(
-            Measured(f"{name}: bisection", largest_difference(weights, expected), 1e-9)
+            Measured(f"{name}: bisection", _largest_difference(weights, expected), 1e-9)
             for name, weights in altered.items()
         )
         peers: dict[str, Callable[[np.ndarray, float], Any]] = {
@@ -212,7 +145,7 @@ def projection(
             own = batched(norms, regularization)
             for name, peer in peers.items():
                 solutions = [peer(*program) for program in zip(norms, regularization, strict=True)]
-                difference = largest_difference(own, np.stack(solutions))
+                difference = _largest_difference(own, np.stack(solutions))
                 worst_of[name] = max(worst_of[name], difference)
         num_programs = num_slow * len(SLOW_SIZES)
         for name, worst in worst_of.items():
@@ -269,99 +202,122 @@ def float32_residual(*, count: int = 600, num_timed: int = 20, seed: int = 0) ->
 def consequences(*, count: int = 120, size: int = 32, seed: int = 0) -> Check:
     """S-E9: limits, thresholds, monotonicity and invariances of the solution."""
     rng = np.random.default_rng(seed)
+    norms, regularization = random_programs(rng, count, size)
+    untied = rng.exponential(1, (count, size))
+    scale, shift = 10 ** rng.uniform(-2, 2, count), rng.uniform(0, 10, count)
     with jax.enable_x64(True):
         batched = jax.jit(jax.vmap(low_weights))
 
         def solve(norms: np.ndarray, regularization: np.ndarray) -> np.ndarray:
             return np.asarray(batched(norms, regularization))
 
-        norms, regularization = random_programs(rng, count, size)
         weights = solve(norms, regularization)
-        mean = norms.mean(axis=1)
-        deviation = np.abs(norms - mean[:, None]).max(axis=1)
-        ties = norms == norms.max(axis=1, keepdims=True)
-        shared = size * ties / ties.sum(axis=1, keepdims=True)
-
-        # w -> uniform: once nothing is clipped the distance is max |g - mean| / (2 lambda).
-        large = 1e3 * (1 + norms.max(axis=1))
-        distance = np.abs(solve(norms, large) - 1).max(axis=1)
-        excess = np.max(distance - deviation / (2 * large))
-
-        # Thresholds, just above and just below; the second needs a unique largest norm.
-        unclipped = (mean - norms.min(axis=1)) / 2
-        varied = unclipped > 0
-
-        def wrong_side(threshold: np.ndarray) -> float:
-            """Programs that clip just above the threshold, or clip nothing just below."""
-            above, below = (np.where(varied, (1 + e) * threshold, 1.0) for e in (1e-6, -1e-6))
-            clips = np.sum(_zeros(solve(norms, above))[varied] > 0)
-            return float(clips + np.sum(_zeros(solve(norms, below))[varied] == 0))
-
-        continuous = rng.exponential(1, (count, size))
-        top = np.sort(continuous, axis=1)[:, -2:]
-
-        def wrong_vertex(threshold: np.ndarray) -> float:
-            """Programs of several weights just below the threshold, or of one just above."""
-            several = np.sum(_zeros(solve(continuous, (1 - 1e-6) * threshold)) != size - 1)
-            one = np.sum(_zeros(solve(continuous, (1 + 1e-6) * threshold)) == size - 1)
-            return float(several + one)
-
-        # A larger lambda: fewer zeros, a smaller gain w.g, which never falls below uniform's.
+        thresholds, wrong_thresholds = _thresholds(solve, norms, untied)
         milder = solve(norms, 1.5 * regularization)
-        total = norms.sum(axis=1)
-        gain, milder_gain = (np.sum(w * norms, axis=1) / total for w in (weights, milder))
-        order = np.argsort(norms, axis=1)
-        in_order = np.take_along_axis(weights, order, axis=1)
-        scale, shift = 10 ** rng.uniform(-2, 2, count), rng.uniform(0, 10, count)
-        scaled = solve(scale[:, None] * norms, scale * regularization)
-        shifted = solve(norms + shift[:, None], regularization)
-        only_norms = solve(scale[:, None] * norms, regularization)
-        equal = solve(np.repeat(shift[:, None], size, axis=1), regularization)
-        rows = (
-            Measured(
-                "lambda -> 0: distance from the vertex", _gap(solve, norms, 1e-12, shared), 1e-10
-            ),
-            Measured(
-                "lambda -> inf: excess over max |g - mean| / (2 lambda)", float(excess), 1e-12
-            ),
-            Measured("programs on the wrong side of (mean - min) / 2", wrong_side(unclipped), 0),
-            Measured(
-                "programs on the wrong side of (g_1 - g_2) / (2 B)",
-                wrong_vertex((top[:, 1] - top[:, 0]) / (2 * size)),
-                0,
-            ),
-            Measured("larger norm, smaller weight", float(-np.min(np.diff(in_order))), 1e-10),
-            Measured("larger lambda, larger gain w.g", float(np.max(milder_gain - gain)), 1e-12),
-            Measured("gain w.g below uniform's", float(np.max(1 - gain)), 1e-12),
-            Measured(
-                "larger lambda, more zeros", float(np.max(_zeros(milder) - _zeros(weights))), 0
-            ),
-            Measured("w(c g, c lambda) - w(g, lambda)", largest_difference(scaled, weights), 1e-10),
-            Measured(
-                "w(g + c, lambda) - w(g, lambda)", largest_difference(shifted, weights), 1e-10
-            ),
-            Measured("equal norms: distance from uniform", largest_difference(equal, 1.0), 1e-10),
+        invariances, broken_invariances = _invariances(
+            solve, norms, regularization, weights, scale, shift
         )
-        control = (
-            Measured("programs on the wrong side of mean - min", wrong_side(2 * unclipped), 0),
-            Measured(
-                "programs on the wrong side of (g_1 - g_2) / 2",
-                wrong_vertex((top[:, 1] - top[:, 0]) / 2),
-                0,
-            ),
-            Measured(
-                "w(c g, lambda) - w(g, lambda)", largest_difference(only_norms, weights), 1e-10
-            ),
-            Measured(
-                "unequal norms: distance from uniform", largest_difference(weights, 1.0), 1e-10
-            ),
-        )
+        limits = _limits(solve, norms)
     return Check(
         "S-E9 consequences",
         "limits, thresholds, monotonicity, scale identity, shift invariance",
         "EXACT",
-        rows,
-        control=control,
+        (*limits, *thresholds, *_monotonicity(norms, weights, milder), *invariances),
+        control=wrong_thresholds + broken_invariances,
+    )
+
+
+def _limits(solve: SolveAll, norms: np.ndarray) -> tuple[Measured, ...]:
+    """All weight on the largest norms as lambda vanishes; uniform weights as it grows."""
+    count, size = norms.shape
+    ties = norms == norms.max(axis=1, keepdims=True)
+    vertex = size * ties / ties.sum(axis=1, keepdims=True)
+    from_vertex = _largest_difference(solve(norms, np.full(count, 1e-12)), vertex)
+    # once nothing is clipped the distance from uniform is max |g - mean| / (2 lambda)
+    deviation = np.abs(norms - norms.mean(axis=1)[:, None]).max(axis=1)
+    large = 1e3 * (1 + norms.max(axis=1))
+    distance = np.abs(solve(norms, large) - 1).max(axis=1)
+    excess = float(np.max(distance - deviation / (2 * large)))
+    return (
+        Measured("lambda -> 0: distance from the vertex", from_vertex, 1e-10),
+        Measured("lambda -> inf: excess over max |g - mean| / (2 lambda)", excess, 1e-12),
+    )
+
+
+def _thresholds(
+    solve: SolveAll, norms: np.ndarray, untied: np.ndarray
+) -> tuple[tuple[Measured, ...], tuple[Measured, ...]]:
+    """Programs on the wrong side of both thresholds, just above or below; of two other values.
+
+    Above (mean - min) / 2 nothing is clipped. Below (g_1 - g_2) / (2 B), of the two largest norms
+    and only if they differ, one example has all the weight.
+    """
+    size = norms.shape[1]
+    unclipped = (norms.mean(axis=1) - norms.min(axis=1)) / 2
+    varied = unclipped > 0
+    top = np.sort(untied, axis=1)[:, -2:]
+    lead = top[:, 1] - top[:, 0]
+
+    def wrong_side(threshold: np.ndarray) -> float:
+        """Programs that clip just above the threshold, or clip nothing just below."""
+        above, below = (np.where(varied, (1 + e) * threshold, 1.0) for e in (1e-6, -1e-6))
+        clips = np.sum(_zeros(solve(norms, above))[varied] > 0)
+        return float(clips + np.sum(_zeros(solve(norms, below))[varied] == 0))
+
+    def wrong_vertex(threshold: np.ndarray) -> float:
+        """Programs of several weights just below the threshold, or of one just above."""
+        several = np.sum(_zeros(solve(untied, (1 - 1e-6) * threshold)) != size - 1)
+        one = np.sum(_zeros(solve(untied, (1 + 1e-6) * threshold)) == size - 1)
+        return float(several + one)
+
+    name = "programs on the wrong side of"
+    return (
+        Measured(f"{name} (mean - min) / 2", wrong_side(unclipped), 0),
+        Measured(f"{name} (g_1 - g_2) / (2 B)", wrong_vertex(lead / (2 * size)), 0),
+    ), (
+        Measured(f"{name} mean - min", wrong_side(2 * unclipped), 0),
+        Measured(f"{name} (g_1 - g_2) / 2", wrong_vertex(lead / 2), 0),
+    )
+
+
+def _monotonicity(
+    norms: np.ndarray, weights: np.ndarray, milder: np.ndarray
+) -> tuple[Measured, ...]:
+    """In the norms; and in lambda, which is larger for the milder weights.
+
+    The gain w.g never falls below that of uniform weights.
+    """
+    total = norms.sum(axis=1)
+    gain, milder_gain = (np.sum(w * norms, axis=1) / total for w in (weights, milder))
+    in_order = np.take_along_axis(weights, np.argsort(norms, axis=1), axis=1)
+    return (
+        Measured("larger norm, smaller weight", float(-np.min(np.diff(in_order))), 1e-10),
+        Measured("larger lambda, larger gain w.g", float(np.max(milder_gain - gain)), 1e-12),
+        Measured("gain w.g below uniform's", float(np.max(1 - gain)), 1e-12),
+        Measured("larger lambda, more zeros", float(np.max(_zeros(milder) - _zeros(weights))), 0),
+    )
+
+
+def _invariances(
+    solve: SolveAll,
+    norms: np.ndarray,
+    regularization: np.ndarray,
+    weights: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+) -> tuple[tuple[Measured, ...], tuple[Measured, ...]]:
+    """A factor of norms and lambda, a shift of norms, equal norms; and each of them broken."""
+    scaled = solve(scale[:, None] * norms, scale * regularization)
+    shifted = solve(norms + shift[:, None], regularization)
+    only_norms = solve(scale[:, None] * norms, regularization)
+    equal = solve(np.repeat(shift[:, None], norms.shape[1], axis=1), regularization)
+    return (
+        Measured("w(c g, c lambda) - w(g, lambda)", _largest_difference(scaled, weights), 1e-10),
+        Measured("w(g + c, lambda) - w(g, lambda)", _largest_difference(shifted, weights), 1e-10),
+        Measured("equal norms: distance from uniform", _largest_difference(equal, 1.0), 1e-10),
+    ), (
+        Measured("w(c g, lambda) - w(g, lambda)", _largest_difference(only_norms, weights), 1e-10),
+        Measured("unequal norms: distance from uniform", _largest_difference(weights, 1.0), 1e-10),
     )
 
 
@@ -384,7 +340,7 @@ def gradient_scale(*, batch_size: int = 256, num_classes: int = 10, seed: int = 
         norms = logit_gradient_norms(cross_entropy, logits, labels)
 
         def difference(factor: float) -> float:
-            return largest_difference(batch_mean, low_weights(norms, 0.1 * factor))
+            return _largest_difference(batch_mean, low_weights(norms, 0.1 * factor))
 
         rows = (
             Measured(
@@ -406,10 +362,6 @@ def gradient_scale(*, batch_size: int = 256, num_classes: int = 10, seed: int = 
         rows,
         control=control,
     )
-
-
-def _gap(solve: Any, norms: np.ndarray, regularization: float, expected: np.ndarray) -> float:
-    return largest_difference(solve(norms, np.full(len(norms), regularization)), expected)
 
 
 def _zeros(weights: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ g into :math:`g - \ell / M`: another program. With :math:`G = -\lambda \|w\|_1` 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,18 @@ from weighting.losses import cross_entropy
 Solve = Callable[[Any, float], Any]  # (g [M], lambda) -> weights [M]
 
 
+class LossTermEffect(NamedTuple):
+    """What Eq. 10's loss term does to one program; or of many programs, [P] each."""
+
+    distance: Any  # of LOW's weights from the minimizer of G
+    gain: Any  # G at LOW's weights above the least at random feasible ones
+    literal: Any  # distance of the minimizer of Eq. 10 from LOW's weights for g - l / M
+    change: Any  # of a weight by the loss term, the largest
+    lowered: Any  # whether the largest loss loses weight
+    closed_form_error: Any  # at a lambda where nothing is clipped: of the change's closed form
+    closed_form: Any  # and its largest element
+
+
 def checks(preset: str) -> list[Check]:
     """All claims; few programs for "smoke"."""
     count = 12 if preset == "smoke" else 200
@@ -33,7 +45,7 @@ def objective(weights: np.ndarray, norms: np.ndarray, regularization: float) -> 
     return -weights @ norms + regularization * np.sum((weights - 1) ** 2, axis=-1)
 
 
-def minimize(
+def _minimize(
     norms: np.ndarray, regularization: float, losses: np.ndarray | None = None
 ) -> np.ndarray:
     """Minimizes Eq. 11, with Eq. 10's loss term if losses are given, by SciPy's SLSQP."""
@@ -62,73 +74,31 @@ def regularizer(*, count: int = 200, size: int = 16, solve: Solve | None = None)
     """
     rng = np.random.default_rng(0)
     solve = solve or jax.jit(low_weights)
-    distance, gain, literal, exact = 0.0, -np.inf, 0.0, 0.0
-    apart, smallest_change, lowered = 0.0, np.inf, 0
     with jax.enable_x64(True):
-        for _ in range(count):
-            logits = jnp.asarray(rng.normal(0, 3, (size, 5)))
-            labels = jnp.asarray(rng.integers(0, 5, size))
-            losses = np.asarray(cross_entropy(logits, labels))
-            norms = np.asarray(logit_gradient_norms(cross_entropy, logits, labels))
-            regularization = float(10 ** rng.uniform(-1.5, 1))
-            own = np.asarray(solve(norms, regularization))
-            distance = max(distance, np.max(np.abs(own - minimize(norms, regularization))))
-            feasible = size * rng.dirichlet(np.ones(size), 100)
-            least = np.min(objective(feasible, norms, regularization))
-            gain = max(gain, float(objective(own, norms, regularization) - least))
-
-            with_losses = minimize(norms, regularization, losses)
-            shifted = np.asarray(solve(norms - losses / size, regularization))
-            literal = max(literal, np.max(np.abs(shifted - with_losses)))
-            change = np.max(np.abs(shifted - own))
-            apart = max(apart, change)
-            worst = np.argmax(losses)
-            lowered += shifted[worst] < own[worst]
-
-            # nothing clipped in either program: the change in closed form
-            mild = float(np.ptp(norms) + np.ptp(losses) / size)
-            moved = np.asarray(solve(norms - losses / size, mild)) - np.asarray(solve(norms, mild))
-            formula = -(losses - losses.mean()) / (2 * mild * size)
-            exact = max(exact, float(np.max(np.abs(moved - formula))))
-            smallest_change = min(smallest_change, float(np.max(np.abs(formula))))
-
+        effects = [_loss_term_effect(rng, size, solve) for _ in range(count)]
         # one example has all the weight, in both programs: losses that differ change nothing
         norms, losses = np.array([2.0, 0.5, 0.1]), np.array([1.0, 0.3, 0.0])
         vertex = [np.asarray(solve(g, 0.01)) for g in (norms, norms - losses / 3)]
-        # an outlier: the norms saturate at 2, the losses do not
-        outlier = jnp.array([[0.0, 30.0], [0.0, 1.0], [1.0, 0.0], [2.0, 0.0]])
-        labels = jnp.zeros(4, jnp.int32)
-        losses = np.asarray(cross_entropy(outlier, labels))
-        norms = np.asarray(logit_gradient_norms(cross_entropy, outlier, labels))
-        heavy, light = (np.asarray(solve(g, 1.0)) for g in (norms, norms - losses / 4))
+        norms, losses = _outlier()
+        heavy, light = (float(solve(g, 1.0)[0]) for g in (norms, norms - losses / 4))
         lambdas = np.geomspace(0.05, 20, 30)
         curves = {
-            "G alone (LOW)": [float(solve(norms, x)[0]) for x in lambdas],
-            "with the loss term (Eq. 10)": [
-                float(solve(norms - losses / 4, x)[0]) for x in lambdas
-            ],
+            name: (lambdas.tolist(), [float(solve(g, x)[0]) for x in lambdas])
+            for name, g in {
+                "G alone (LOW)": norms,
+                "with the loss term (Eq. 10)": norms - losses / 4,
+            }.items()
         }
-    rows = (
-        Measured(
-            f"{count} programs: LOW's distance from the minimizer of G", float(distance), 1e-6
-        ),
-        Measured("G at LOW's weights above G at random feasible ones", gain, 1e-10),
-        Measured("minimizer of Eq. 10: distance from LOW of g - l / M", float(literal), 1e-6),
-        Measured("unclipped: change - (mean l - l) / (2 lambda M)", exact, 1e-12),
-        Measured("the same: 1e-6 - smallest change, over programs", 1e-6 - smallest_change, 0),
-        Measured(
-            "one example has all weight: change of a weight", float(np.ptp(vertex, axis=0).max()), 0
-        ),
-        Measured(
-            "share of programs where Eq. 10 lowers the largest loss's weight",
-            float(lowered / count),
-        ),
-        Measured("outlier of loss 30, M = 4, lambda = 1: weight by LOW", float(heavy[0])),
-        Measured("the same: weight by Eq. 10", float(light[0]), float(heavy[0]) - 1),
-    )
     control = (
-        Measured("minimizer of Eq. 10: distance from LOW of g", float(apart), 1e-6),
+        Measured(
+            "minimizer of Eq. 10: distance from LOW of g", max(e.change for e in effects), 1e-6
+        ),
         Measured("no constraint on the sum: mean weight - 1", float(np.mean(norms)) / 2, 1e-6),
+    )
+    rows = (
+        *_loss_term_rows(effects, at_vertex=float(np.ptp(vertex, axis=0).max())),
+        Measured("outlier of loss 30, M = 4, lambda = 1: weight by LOW", heavy),
+        Measured("the same: weight by Eq. 10", light, heavy - 1),
     )
     return Check(
         "S-E11",
@@ -138,16 +108,87 @@ def regularizer(*, count: int = 200, size: int = 16, solve: Solve | None = None)
         assumptions="w >= 0 and sum w = M, which Eq. 10 leaves out",
         control=control,
         erratum="Eq. 10 with Eq. 11 is not LOW's program: its loss term turns g into g - l / M, "
-        f"and takes an outlier of loss 30 (M = 4, lambda = 1) from weight {heavy[0]:.3g} to "
-        f"{light[0]:.3g}. LOW minimizes G alone; the loss term changes an unclipped solution by "
+        f"and takes an outlier of loss 30 (M = 4, lambda = 1) from weight {heavy:.3g} to "
+        f"{light:.3g}. LOW minimizes G alone; the loss term changes an unclipped solution by "
         "(mean l - l) / (2 lambda M), hence whenever losses differ (clipped ones need not change).",
-        plot=Plot(
-            "lambda",
-            "weight of an outlier of loss 30 among 4",
-            {name: (lambdas.tolist(), values) for name, values in curves.items()},
-            "x",
+        plot=Plot("lambda", "weight of an outlier of loss 30 among 4", curves, "x"),
+    )
+
+
+def _loss_term_effect(rng: np.random.Generator, size: int, solve: Solve) -> LossTermEffect:
+    """On a program with the norms and losses of random logits."""
+    logits = jnp.asarray(rng.normal(0, 3, (size, 5)))
+    labels = jnp.asarray(rng.integers(0, 5, size))
+    losses = np.asarray(cross_entropy(logits, labels))
+    norms = np.asarray(logit_gradient_norms(cross_entropy, logits, labels))
+    regularization = float(10 ** rng.uniform(-1.5, 1))
+    feasible = size * rng.dirichlet(np.ones(size), 100)
+    shifted_norms = norms - losses / size
+
+    own = np.asarray(solve(norms, regularization))
+    shifted = np.asarray(solve(shifted_norms, regularization))
+    least = np.min(objective(feasible, norms, regularization))
+    worst = np.argmax(losses)
+    # nothing clipped in either program: the change in closed form
+    mild = float(np.ptp(norms) + np.ptp(losses) / size)
+    moved = np.asarray(solve(shifted_norms, mild)) - np.asarray(solve(norms, mild))
+    closed_form = -(losses - losses.mean()) / (2 * mild * size)
+    return LossTermEffect(
+        distance=_largest(own - _minimize(norms, regularization)),
+        gain=float(objective(own, norms, regularization) - least),
+        literal=_largest(shifted - _minimize(norms, regularization, losses)),
+        change=_largest(shifted - own),
+        lowered=bool(shifted[worst] < own[worst]),
+        closed_form_error=_largest(moved - closed_form),
+        closed_form=_largest(closed_form),
+    )
+
+
+def _loss_term_rows(effects: list[LossTermEffect], *, at_vertex: float) -> tuple[Measured, ...]:
+    """The worst program; and how much a weight changes where one example has all of it."""
+    columns = LossTermEffect(*map(np.array, zip(*effects, strict=True)))
+    count = len(effects)
+    too_small = 1e-6 - float(np.min(columns.closed_form))
+    return (
+        Measured(
+            f"{count} programs: LOW's distance from the minimizer of G",
+            float(np.max(columns.distance)),
+            1e-6,
+        ),
+        Measured(
+            "G at LOW's weights above G at random feasible ones",
+            float(np.max(columns.gain)),
+            1e-10,
+        ),
+        Measured(
+            "minimizer of Eq. 10: distance from LOW of g - l / M",
+            float(np.max(columns.literal)),
+            1e-6,
+        ),
+        Measured(
+            "unclipped: change - (mean l - l) / (2 lambda M)",
+            float(np.max(columns.closed_form_error)),
+            1e-12,
+        ),
+        Measured("the same: 1e-6 - smallest change, over programs", too_small, 0),
+        Measured("one example has all weight: change of a weight", at_vertex, 0),
+        Measured(
+            "share of programs where Eq. 10 lowers the largest loss's weight",
+            float(np.mean(columns.lowered)),
         ),
     )
+
+
+def _outlier() -> tuple[np.ndarray, np.ndarray]:
+    """Norms and losses of four examples: the first has loss 30, and norms saturate at two."""
+    logits = jnp.array([[0.0, 30.0], [0.0, 1.0], [1.0, 0.0], [2.0, 0.0]])
+    labels = jnp.zeros(4, jnp.int32)
+    norms = np.asarray(logit_gradient_norms(cross_entropy, logits, labels))
+    return norms, np.asarray(cross_entropy(logits, labels))
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.max(np.abs(values)))
 
 
 def threshold(*, count: int = 200, size: int = 12, factor: float = 1.0, seed: int = 0) -> Check:
