@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from theory_checks.common.descent import descend
-from theory_checks.xu2021 import proposition2
+from theory_checks.xu2021 import (
+    proposition2,
+    proposition2_part,
+    proposition2_problem,
+    proposition2_solution,
+)
+from theory_checks.xu2021.margin_losses import LOSSES
 
 pytestmark = pytest.mark.slow
 
@@ -43,8 +49,10 @@ def test_the_control_is_what_fails(results):
 def three_points(gamma):
     """Inputs (gamma, 1/2), separable, and (0, 1/2) with either label: shares 1/2, 1/4, 1/4."""
     inputs = np.array([[gamma, 0.5, 0], [0, 0.5, 0], [0, 0.5, 0]])
-    data = proposition2.Labelled(inputs, np.array([1.0, 1, -1]), np.array([True, False, False]))
-    return proposition2.build_case(data, np.array([1.5, 0.75, 0.75]))
+    data = proposition2_problem.OverlappingSet(
+        inputs, np.array([1.0, 1, -1]), np.array([True, False, False])
+    )
+    return proposition2_problem.overlapping_problem(data, np.array([1.5, 0.75, 0.75]))
 
 
 def test_a_case_by_hand():
@@ -54,14 +62,14 @@ def test_a_case_by_hand():
     np.testing.assert_allclose(case.direction, [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(case.margin, 0.1, rtol=1e-12)
     np.testing.assert_allclose(case.curvature, 0.5 * 0.5**2, rtol=1e-12)
-    np.testing.assert_allclose(proposition2.tail(case), 0.5, rtol=1e-12)
+    np.testing.assert_allclose(proposition2_problem.tail(case), 0.5, rtol=1e-12)
     # H^-1 / gamma^2 times the dual's mean second coordinate
     expected = [0, 8 * 0.5 / 0.1**2, 0]
     np.testing.assert_allclose(proposition2.limit_on_span(case), expected, rtol=1e-10, atol=1e-9)
     # exp(-gamma a) / 2 = 1 / gamma^2 t, at a = log t / gamma + rho
     rho = np.log(0.5 * 0.1**2) / 0.1
     np.testing.assert_allclose(proposition2.limit(case), [rho, 0, 0], rtol=1e-10, atol=1e-9)
-    bound = proposition2.risk_bound(case, np.array([np.e]), 0.25)
+    bound = proposition2_problem.risk_bound(case, np.array([np.e]), 0.25)
     np.testing.assert_allclose(bound, (0.5 + 100 / (2 * 0.25)) / np.e, rtol=1e-12)
 
 
@@ -94,21 +102,21 @@ def test_the_limits_hold_far_along_the_curve_of_best_responses():
     np.testing.assert_allclose(first, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", proposition2.LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_excess_risk_is_the_difference_of_risks(loss):
     rng = np.random.default_rng(0)
-    for shape in proposition2.SHAPES:
-        data = proposition2.overlapping_set(rng, shape)
-        case = proposition2.build_case(
-            data, proposition2.weight_arms(rng, data.labels)["random"], loss
+    for shape in proposition2_problem.SHAPES:
+        data = proposition2_problem.overlapping_set(rng, shape)
+        case = proposition2_problem.overlapping_problem(
+            data, proposition2_problem.class_weight_arms(rng, data.labels)["random"], loss
         )
         inside = case.part.span_basis @ rng.normal(size=shape[0])
         rest = ~data.is_separable
 
         def risk(theta, case=case, rest=rest):
-            return case.weights[rest] @ proposition2.losses(case.points[rest] @ theta, loss) / 20
+            return case.weights[rest] @ LOSSES[loss].values(case.points[rest] @ theta) / 20
 
-        gap = proposition2.rest_gap(case, inside[None], loss)[0]
+        gap = proposition2_problem.rest_gap(case, inside[None], loss)[0]
         np.testing.assert_allclose(gap, risk(inside) - risk(case.theta), rtol=1e-9)
         directions = case.part.span_basis @ rng.normal(size=(shape[0], 200))
         directions /= np.linalg.norm(directions, axis=0)
@@ -125,21 +133,21 @@ def test_excess_risk_is_the_difference_of_risks(loss):
 def test_enumeration_of_sign_patterns_by_hand():
     # (1, 0) and (-1, 0) hold each other; (0, 1) is free, and (1, 1) with it
     points = np.array([[1, 0], [-1, 0], [0, 1], [1, 1], [0, 0]])
-    np.testing.assert_array_equal(proposition2.enumerated_part(points), [0, 0, 1, 1, 0])
-    members, total = proposition2.one_program_each(points.astype(float))
+    np.testing.assert_array_equal(proposition2_part.enumerated_part(points), [0, 0, 1, 1, 0])
+    members, total = proposition2_part.one_program_each(points.astype(float))
     np.testing.assert_array_equal(members, [0, 0, 1, 1, 0])
     assert total[1] > 0
     np.testing.assert_allclose(total[0], 0, atol=1e-12)
     # three lines cut the plane into six sectors and six rays
-    patterns = np.sign(proposition2.all_directions(points) @ points.T)
+    patterns = np.sign(proposition2_part.all_directions(points) @ points.T)
     assert len(np.unique(patterns, axis=0)) == 12
 
 
 def test_sign_patterns_are_complete():
     rng = np.random.default_rng(1)
     for _ in range(20):
-        points = proposition2.small_integers(rng, 2)
-        found = {tuple(row) for row in np.sign(proposition2.all_directions(points) @ points.T)}
+        points = proposition2_part.small_integers(rng, 2)
+        found = {tuple(row) for row in np.sign(proposition2_part.all_directions(points) @ points.T)}
         sampled = np.sign(rng.normal(size=(2000, 2)) @ points.T)
         assert {tuple(row) for row in sampled} <= found
 
@@ -153,8 +161,8 @@ def test_depth_by_a_fine_grid():
         points = np.vstack([points, -points.sum(axis=0)])
         grid = np.min(np.max(-circle @ points.T, axis=1))
         # the grid misses by at most half its spacing times the largest point
-        assert grid - 1e-3 < proposition2.depth(points) <= grid + 1e-12
-    assert proposition2.depth(np.array([[0.4], [-0.7], [0.2]])) == 0.4
+        assert grid - 1e-3 < proposition2_solution.depth(points) <= grid + 1e-12
+    assert proposition2_solution.depth(np.array([[0.4], [-0.7], [0.2]])) == 0.4
 
 
 def test_the_margin_to_the_first_power_fails_by_a_plain_loop():

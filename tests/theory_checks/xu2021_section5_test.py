@@ -7,7 +7,13 @@ import pytest
 import scipy.optimize
 
 from theory_checks.common import reference
-from theory_checks.xu2021 import joint, regularization
+from theory_checks.xu2021 import (
+    joint,
+    joint_training,
+    regularization,
+    regularization_dropout,
+    regularization_linear,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +31,7 @@ def test_joint_steps_are_those_of_a_plain_loop():
     rng = np.random.default_rng(0)
     inputs, labels = rng.normal(size=(2, 6, 3)) / 3, rng.choice([-1.0, 1.0], (2, 6))
     rates, low = np.array([0.1, 0.3]), np.array([1.0, 0.0])
-    path = joint.train(
+    path = joint_training.train_jointly(
         inputs, labels, np.array([1, 4]), rates, np.array([0, 1]), np.zeros(2), low, 2 * rates
     )
     for k in range(2):
@@ -55,14 +61,14 @@ def test_curvature_of_the_joint_risk():
     bend = np.max(np.abs(share * (1 - share) * (1 - 2 * share)))
     np.testing.assert_allclose(bend, 1 / (6 * np.sqrt(3)), rtol=1e-8)
     block = np.array([[1, np.sqrt(2) / 4], [np.sqrt(2) / 4, 2 * bend]])
-    assert 1.13 < np.linalg.norm(block, 2) <= joint.CURVATURE
+    assert 1.13 < np.linalg.norm(block, 2) <= joint_training.CURVATURE
 
 
 def test_exponents_of_two_supports_by_hand():
     """Supports (3, 4) and (-3, 4): nearest point (0, 4, 1), v = (0, 4, 1) / 17."""
     inputs = np.array([[3.0, 4.0], [-3.0, 4.0], [9.0, -5.0]])
     solution = reference.Solution(np.array([1.0, 0.0]), 3.0, np.array([0.5, 0.5, 0.0]))
-    data = joint.Data(inputs, np.array([1.0, -1.0, 1.0]), solution)
+    data = joint_training.CentredSet(inputs, np.array([1.0, -1.0, 1.0]), solution)
     exponents = joint.limit_exponents(inputs, data)
     np.testing.assert_allclose(exponents, [1, 1, -19 / 17], rtol=1e-12)
 
@@ -70,7 +76,7 @@ def test_exponents_of_two_supports_by_hand():
 def test_dropout_minimiser_against_enumerated_masks():
     points = np.array([[1.0, -0.2], [-0.1, 0.8], [0.5, 0.3]])
     weights = np.array([1.0, 2.0, 0.5])
-    assert not regularization.some_feature_separates(points)
+    assert not regularization_dropout.some_feature_separates(points)
 
     def risk(theta):
         terms = [
@@ -82,10 +88,10 @@ def test_dropout_minimiser_against_enumerated_masks():
     expected = scipy.optimize.minimize(
         risk, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-15}
     ).x
-    found = regularization.dropout_minimiser(points, weights, 0.5)
+    found = regularization_dropout.dropout_minimiser(points, weights, 0.5)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     times = np.array([3000])
-    last = regularization.descend_dropout(points[None], weights[None], times, 0.5)[0, 0]
+    last = regularization_dropout.descend_dropout(points[None], weights[None], times, 0.5)[0, 0]
     np.testing.assert_allclose(last, found, rtol=1e-6)
 
 
@@ -96,9 +102,9 @@ def test_criterion_of_dropout_by_hand():
     }
     for expected, sets in cases.items():
         for points in sets:
-            assert regularization.some_feature_separates(np.array(points)) is expected
-            assert regularization.unbounded_direction(np.array(points)) is expected
+            assert regularization_dropout.some_feature_separates(np.array(points)) is expected
+            assert regularization_dropout.unbounded_direction(np.array(points)) is expected
 
 
 def test_too_tight_bounds_fail():
-    assert regularization.penalty(num_sets=2, tighten=0.01).failing
+    assert regularization_linear.penalty(num_sets=2, tighten=0.01).failing

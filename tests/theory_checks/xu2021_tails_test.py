@@ -38,7 +38,7 @@ def test_longer_steps_break_the_descent_lemma():
 def test_regret_by_hand():
     # L = theta^2 / 2, one step of 1/2 from 1 to 1/2, z = 0:
     # 2 (1/2) (1/2 - 0) = 1/2 <= 1 - 1/4 + (1/2) / (3/4) (1/2 - 1/8) = 1
-    loss = descent_lemma.Loss(descent_lemma.parabola, (1.0, 0.0))
+    loss = descent_lemma.Objective(descent_lemma.parabola, (1.0, 0.0))
     with jax.enable_x64(True):
         run = descent_lemma.descend(loss, [1.0], [0.5], 1.0)
         excess = descent_lemma.regret_excess(run, loss, np.zeros((1, 1)))

@@ -1,9 +1,11 @@
 """The checks of xu2021 at reduced size, and that they fail when what they check is wrong."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
-from theory_checks.common import descent, reference
+from theory_checks.common import columns, descent, reference
 from theory_checks.xu2021 import claim1, dual, lemmas, networks, proposition1, proposition3
 
 
@@ -66,3 +68,19 @@ def test_inputs_outside_the_unit_ball_fail():
     wrong = lemmas.one_step_decrease(num_sets=2, num_steps=30, radius=5.0)
     assert "one step, relative" in wrong.failing
     assert claim1.path(num_sets=1, overstate=1.5).failing
+
+
+class Pair(NamedTuple):
+    number: columns.Number
+    values: np.ndarray
+
+
+def test_records_become_a_record_of_arrays():
+    pairs = Pair(1.5, np.array([1, 2])), Pair(2.5, np.array([3, 4]))
+    both = columns.stack(iter(pairs))
+    assert type(both) is Pair
+    np.testing.assert_array_equal(both.number, [1.5, 2.5])
+    np.testing.assert_array_equal(both.values, [[1, 2], [3, 4]])
+    twice = columns.concatenate([both, both])
+    np.testing.assert_array_equal(twice.number, [1.5, 2.5, 1.5, 2.5])
+    np.testing.assert_array_equal(twice.values, [[1, 2], [3, 4], [1, 2], [3, 4]])

@@ -5,7 +5,7 @@ import pytest
 import scipy.integrate
 
 from theory_checks.common import shifted_disc as disc
-from theory_checks.xu2021 import theorem1
+from theory_checks.xu2021 import theorem1, theorem1_lemma
 
 pytestmark = pytest.mark.slow
 
@@ -20,28 +20,28 @@ def test_claims_hold():
 
 
 def test_a_bound_without_the_deviation_fails():
-    wrong = theorem1.lemma(num_problems=2, num_repeats=100, max_ratio_scale=0.0)
+    wrong = theorem1_lemma.lemma(num_problems=2, num_repeats=100, max_ratio_scale=0.0)
     assert "largest failure rate of 100 samples, over delta" in wrong.failing
 
 
 def test_heavy_tail_by_hand():
     # n = 10000, q = 1/2000: an example in A counts 1000 / n; log log_2(8) = log 3
-    bound = theorem1.heavy_tail_bounds(np.array([0, 4, 5]), 10_000, 5e-4, 1.0, 0.01)
+    bound = theorem1_lemma.heavy_tail_bounds(np.array([0, 4, 5]), 10_000, 5e-4, 1.0, 0.01)
     deviation = (np.sqrt(np.log(3)) + np.sqrt(np.log(100) / 2)) / 100
     np.testing.assert_allclose(bound, np.array([0, 0.4, 0.5]) + deviation, rtol=1e-12)
     assert bound[1] < 0.5 < bound[2]  # so up to four of the five expected examples are too few
 
 
 def test_least_bound_of_a_finite_class_by_hand():
-    problem = {
-        "functions": np.array([[0.5, -0.25]]),
-        "eta": np.array([0.5, 2.0]),
-        "source": np.zeros((2, 2)),
-        "target": np.zeros((2, 2)),
-    }
+    problem = theorem1_lemma.FiniteProblem(
+        functions=np.array([[0.5, -0.25]]),
+        source=np.zeros((2, 2)),
+        target=np.zeros((2, 2)),
+        eta=np.array([0.5, 2.0]),
+    )
     # shares of (input, label): margins 0.5, -0.5, -0.25, 0.25; terms at gamma 0.25, 0.5, 2
     shares = np.array([[[0.4, 0.1], [0.2, 0.3]]])
-    least = theorem1.least_bounds(shares, problem, 0.01, 2.0, 100, 0.05)
+    least = theorem1_lemma.least_bounds(shares, problem, 0.01, 2.0, 100, 0.05)
     scales = [np.sqrt(np.log(np.log2(4 / gamma))) for gamma in (0.25, 0.5, 2.0)]
     deviation = 0.2 * (np.array(scales) + np.sqrt(np.log(20) / 2))
     first = [0.05 + 0.4, 0.05 + 0.4 + 0.6, 0.05 + 0.4 + 0.6 + 0.2]

@@ -26,7 +26,7 @@ from weighting.losses import logistic
 ROUNDING = 1e-12  # of sums of a few hundred terms of order one, relative
 
 
-class Run(NamedTuple):
+class Descent(NamedTuple):
     """Parameters of a run and what the claims need of them."""
 
     thetas: np.ndarray  # [T + 1, D]
@@ -36,8 +36,8 @@ class Run(NamedTuple):
     smoothness: float
 
 
-class Loss(NamedTuple):
-    """A loss of a family, so that the family compiles once."""
+class Objective(NamedTuple):
+    """A function of the parameters, from a family that compiles once."""
 
     family: Callable[..., Array]  # (theta [D], *data) -> []
     data: tuple[Any, ...] = ()
@@ -71,12 +71,12 @@ def _descend(
     return jax.lax.scan(body, start, rates)[1]
 
 
-def descend(loss: Loss, start: Any, rates: Any, smoothness: float) -> Run:
+def descend(loss: Objective, start: Any, rates: Any, smoothness: float) -> Descent:
     """Gradient descent from `start` [D] with the given rates [T]."""
     start, rates = np.asarray(start, float), np.asarray(rates, float)
     after, gradients = map(np.asarray, _descend(loss.family, start, rates, loss.data))
     thetas = np.concatenate([start[None], after])
-    return Run(thetas, loss.at(thetas), gradients, rates, smoothness)
+    return Descent(thetas, loss.at(thetas), gradients, rates, smoothness)
 
 
 def parabola(theta: Array, curvature: Any, center: Any) -> Array:
@@ -84,47 +84,47 @@ def parabola(theta: Array, curvature: Any, center: Any) -> Array:
     return curvature * jnp.sum((theta - center) ** 2) / 2
 
 
-def ellipse(theta: Array, root: Array, center: Array) -> Array:
+def _ellipse(theta: Array, root: Array, center: Array) -> Array:
     """|root (theta - center)|^2 / 2."""
     return jnp.sum((root @ (theta - center)) ** 2) / 2
 
 
-def logistic_risk(theta: Array, inputs: Array, labels: Array, weights: Array) -> Array:
+def _logistic_risk(theta: Array, inputs: Array, labels: Array, weights: Array) -> Array:
     """The library's weighted risk of a linear model."""
     return weighted_risk(logistic(inputs @ theta, labels), weights)
 
 
-def wave(theta: Array) -> Array:
+def _wave(theta: Array) -> Array:
     """cos(theta), smooth but not convex."""
     return jnp.cos(theta[0])
 
 
-def quadratic(rng: np.random.Generator, num_features: int = 4) -> tuple[Loss, float]:
+def _quadratic(rng: np.random.Generator, num_features: int = 4) -> tuple[Objective, float]:
     """A convex quadratic, some of its curvatures zero, and its largest curvature."""
     rotation = np.linalg.qr(rng.normal(size=(num_features, num_features)))[0]
     curvatures = rng.choice([0.0, 0.01, 1.0, 10.0], num_features) * rng.uniform(size=num_features)
     curvatures[0] += 0.1
     root = np.sqrt(curvatures)[:, None] * rotation.T
-    return Loss(ellipse, (root, rng.normal(size=num_features))), float(np.max(curvatures))
+    return Objective(_ellipse, (root, rng.normal(size=num_features))), float(np.max(curvatures))
 
 
-def weighted_logistic(rng: np.random.Generator, num_features: int = 4) -> tuple[Loss, float]:
+def _weighted_logistic(rng: np.random.Generator, num_features: int = 4) -> tuple[Objective, float]:
     """A weighted logistic risk with weights in [1/5, 5], and a bound of its curvature."""
     size = 30
     inputs = rng.normal(size=(size, num_features))
     labels = rng.integers(0, 2, size)
     weights = 5.0 ** rng.uniform(-1, 1, size)
     smoothness = np.linalg.eigvalsh((inputs * weights[:, None]).T @ inputs / size)[-1] / 4
-    return Loss(logistic_risk, (inputs, labels, weights)), float(smoothness)
+    return Objective(_logistic_risk, (inputs, labels, weights)), float(smoothness)
 
 
-def random_runs(
+def _random_descents(
     rng: np.random.Generator, count: int, factor: float, num_steps: int
-) -> list[tuple[Loss, Run]]:
+) -> list[tuple[Objective, Descent]]:
     """Runs on both kinds of loss, with constant and random rates below factor * 2 / beta."""
     runs = []
     for index in range(count):
-        for make in (quadratic, weighted_logistic):
+        for make in (_quadratic, _weighted_logistic):
             loss, smoothness = make(rng)
             share = rng.uniform(0.05, 0.99, num_steps if index % 2 else 1)
             share = np.where(index % 4 == 0, 0.99, share)
@@ -133,7 +133,7 @@ def random_runs(
     return runs
 
 
-def descent_excess(run: Run, *, norms: np.ndarray | None = None) -> float:
+def _descent_excess(run: Descent, *, norms: np.ndarray | None = None) -> float:
     """How far a step falls short of its descent, relative to the first loss (or one)."""
     squared = np.sum((run.gradients if norms is None else norms) ** 2, axis=1)
     least = run.rates * (1 - run.rates * run.smoothness / 2) * squared
@@ -141,7 +141,9 @@ def descent_excess(run: Run, *, norms: np.ndarray | None = None) -> float:
     return float(np.max(excess) / max(run.values[0], 1))
 
 
-def regret_excess(run: Run, loss: Loss, others: np.ndarray, *, printed: bool = False) -> float:
+def regret_excess(
+    run: Descent, loss: Objective, others: np.ndarray, *, printed: bool = False
+) -> float:
     """How far the summed regret exceeds its bound at any t and z, relative to the bound's terms.
 
     Args:
@@ -173,56 +175,69 @@ def descent(
     """
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
-        runs = random_runs(rng, num_problems, factor, num_steps)
-        worst = max(descent_excess(run) for _, run in runs)
-        rises = max(float(np.max(np.diff(run.values))) for _, run in runs)
-        steep = descend(Loss(parabola, (10.0, 0.0)), [1.0], [5.0] * 5, 10.0)
-        shifted = descend(Loss(parabola, (1.0, 1.0)), [1.0], [0.5], 1.0)
-        too_long = max(
-            float(np.max(np.diff(run.values)))
-            for _, run in random_runs(rng, num_problems, 1.05 / 0.99, num_steps)
-        )
-        shares = np.linspace(0.1, 2.5, 49)
-        after = [
-            descend(Loss(parabola, (10.0, 0.0)), [1.0], [s / 10], 10.0).values[1] / 5
-            for s in shares
-        ]
-    rows = (
-        Row(f"{len(runs)} runs below 2 / beta: loss above the bound", worst, ROUNDING),
-        Row("the same: largest rise of the loss", rises, ROUNDING),
-        Row(
-            "beta = 10, rate beta / 2: |ratio of losses - 2401|",
-            float(np.max(np.abs(steep.values[1:] / steep.values[:-1] / 2401 - 1))),
-            ROUNDING,
-        ),
-    )
-    control = (
-        Row("rate beta / 2 = 5, L = 5 theta^2: rise of the loss", float(steep.values[1] - 5), 0),
-        Row("rates up to 2.1 / beta: largest rise of the loss", too_long, ROUNDING),
-        Row(
-            "|theta|^2 for the gradient, L = (theta - 1)^2 / 2 at 1: loss above the bound",
-            descent_excess(shifted, norms=shifted.thetas[:-1]),
-            ROUNDING,
-        ),
-    )
+        runs = [run for _, run in _random_descents(rng, num_problems, factor, num_steps)]
+        too_long = [run for _, run in _random_descents(rng, num_problems, 1.05 / 0.99, num_steps)]
+        steep = descend(Objective(parabola, (10.0, 0.0)), [1.0], [5.0] * 5, 10.0)
+        shifted = descend(Objective(parabola, (1.0, 1.0)), [1.0], [0.5], 1.0)
+        shares, ratios = _one_step_ratios()
+    growth = steep.values[1:] / steep.values[:-1]  # (1 - 10 eta)^2 = 2401 at eta = beta / 2 = 5
     return Check(
         "X-A5",
         "a step below 2 / beta lowers a beta-smooth loss by eta (1 - eta beta / 2) |grad L|^2",
         "FALSE-AS-PRINTED",
-        rows,
+        (
+            Row(
+                f"{len(runs)} runs below 2 / beta: loss above the bound",
+                max(_descent_excess(run) for run in runs),
+                ROUNDING,
+            ),
+            Row("the same: largest rise of the loss", _largest_rise(runs), ROUNDING),
+            Row(
+                "beta = 10, rate beta / 2: |ratio of losses - 2401|",
+                float(np.max(np.abs(growth / 2401 - 1))),
+                ROUNDING,
+            ),
+        ),
         assumptions="L is beta-smooth; quadratics and weighted logistic risks",
-        control=control,
+        control=(
+            Row(
+                "rate beta / 2 = 5, L = 5 theta^2: rise of the loss", float(steep.values[1] - 5), 0
+            ),
+            Row(
+                "rates up to 2.1 / beta: largest rise of the loss",
+                _largest_rise(too_long),
+                ROUNDING,
+            ),
+            Row(
+                "|theta|^2 for the gradient, L = (theta - 1)^2 / 2 at 1: loss above the bound",
+                _descent_excess(shifted, norms=shifted.thetas[:-1]),
+                ROUNDING,
+            ),
+        ),
         erratum="Steps up to beta / 2 need not descend: L = 5 theta^2 (beta = 10) with eta = 5 "
-        f"grows {steep.values[1] / steep.values[0]:.0f}-fold in each step; nor does |theta|^2 "
+        f"grows {growth[0]:.0f}-fold in each step; nor does |theta|^2 "
         "measure the descent, which is zero at a minimizer away from the origin. It holds for "
         "eta < 2 / beta, with the squared norm of the gradient.",
         plot=Plot(
             "step, in units of 1 / beta",
             "loss after / before",
-            {"L = 5 theta^2": (shares.tolist(), after), "no change": ([0.1, 2.5], [1, 1])},
+            {"L = 5 theta^2": (shares, ratios), "no change": ([0.1, 2.5], [1, 1])},
             "y",
         ),
     )
+
+
+def _largest_rise(runs: list[Descent]) -> float:
+    """The largest L_{t+1} - L_t of all runs."""
+    return max(float(np.max(np.diff(run.values))) for run in runs)
+
+
+def _one_step_ratios() -> tuple[list[float], list[float]]:
+    """L_1 / L_0 of L = 5 theta^2 from 1 after a step of s / beta, beta = 10; by s."""
+    shares = np.linspace(0.1, 2.5, 49)
+    steep = Objective(parabola, (10.0, 0.0))
+    after = [descend(steep, [1.0], [share / 10], 10.0).values[1] / 5 for share in shares]
+    return shares.tolist(), after
 
 
 def regret(
@@ -238,25 +253,16 @@ def regret(
     """
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
-        worst, printed, easy = -np.inf, -np.inf, -np.inf
-        for loss, run in random_runs(rng, num_problems, 1.0, num_steps):
-            others = rng.normal(size=(num_others, 4)) * 10 ** rng.uniform(-1, 1, (num_others, 1))
-            others[0] = run.thetas[-1]
-            worst = max(worst, regret_excess(run, loss, others))
-            printed = max(printed, regret_excess(run, loss, others, printed=True))
-            lower = loss.at(others) <= run.values[-1]
-            easy = max(easy, regret_excess(run, loss, others[lower], printed=True))
-
-        half_square = Loss(parabola, (1.0, 0.0))
-        long, short = (descend(half_square, [1.0], [rate], 1.0) for rate in (1.0, 0.5))
-        z = np.full((1, 1), 2.0)
-        # left minus right, relative to 1 + |theta_0 - z|^2 + the sum of absolute gains
-        counterexamples = (
-            regret_excess(long, half_square, z, printed=True) * (1 + 1 + 2 * 1.5),
-            regret_excess(short, half_square, z, printed=True) * (1 + 1 + 1.5 * 0.5 / 0.75),
+        excess = np.array(
+            [
+                _regret_excesses(rng, loss, run, num_others)
+                for loss, run in _random_descents(rng, num_problems, 1.0, num_steps)
+            ]
         )
-        cosine = descend(Loss(wave), [1.0], [0.5] * 20, 1.0)
-        nonconvex = regret_excess(cosine, Loss(wave), np.linspace(-10, 10, 100)[:, None])
+        counterexamples = _printed_counterexamples()
+        cosine = descend(Objective(_wave), [1.0], [0.5] * 20, 1.0)
+        nonconvex = regret_excess(cosine, Objective(_wave), np.linspace(-10, 10, 100)[:, None])
+    worst, printed, easy = excess.max(axis=0).tolist()
     rows = (
         Row(f"regret above its bound, {num_others} points z per run", worst, ROUNDING),
         Row("as printed, for L(z) at most the last loss", easy, ROUNDING),
@@ -277,4 +283,30 @@ def regret(
         erratum="With L(z) in the last sum the bound fails for z of larger loss: L = theta^2 / 2 "
         "from 1 with z = 2 gives -3 <= -6 for eta = 1, and -1.5 <= -2.25 for eta = 1/2, which the "
         "printed condition allows too. It holds with L_{i+1} in place of L(z), for eta < 2 / beta.",
+    )
+
+
+def _regret_excesses(
+    rng: np.random.Generator, loss: Objective, run: Descent, num_others: int
+) -> tuple[float, float, float]:
+    """At random points z: corrected; printed; and printed where L(z) is at most the last loss."""
+    others = rng.normal(size=(num_others, 4)) * 10 ** rng.uniform(-1, 1, (num_others, 1))
+    others[0] = run.thetas[-1]
+    lower = loss.at(others) <= run.values[-1]
+    return (
+        regret_excess(run, loss, others),
+        regret_excess(run, loss, others, printed=True),
+        regret_excess(run, loss, others[lower], printed=True),
+    )
+
+
+def _printed_counterexamples() -> tuple[float, float]:
+    """Left less right side as printed, L = theta^2 / 2 from 1 and z = 2, for eta = 1 and 1/2."""
+    half_square = Objective(parabola, (1.0, 0.0))
+    long, short = (descend(half_square, [1.0], [rate], 1.0) for rate in (1.0, 0.5))
+    z = np.full((1, 1), 2.0)
+    # `regret_excess` is relative to 1 + |theta_0 - z|^2 + the sum of absolute gains
+    return (
+        regret_excess(long, half_square, z, printed=True) * (1 + 1 + 2 * 1.5),
+        regret_excess(short, half_square, z, printed=True) * (1 + 1 + 1.5 * 0.5 / 0.75),
     )

@@ -31,8 +31,6 @@ Steps over the mean loss follow the same flow with log t proportional to their n
 log t = 10^4; constant ones end at log t = 12.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,53 +38,23 @@ import optax
 from jax import Array
 
 from theory_checks.common.descent import log_spaced
-from theory_checks.common.reference import (
-    Solution,
-    curve,
-    distance,
-    mean_interval,
-    separable_points,
-    slope,
-    solve_max_margin,
-)
+from theory_checks.common.reference import curve, distance, mean_interval, slope, solve_max_margin
 from theory_checks.records import Check, Plot, Row
+from theory_checks.xu2021.joint_training import (
+    COUNT,
+    CURVATURE,
+    SIZE,
+    WIDE,
+    CentredSet,
+    JointArm,
+    centred_data,
+    train_settings,
+)
 from weighting import Signals, joint_weighting
-from weighting.implicit_bias.diagnostics import angle_between
 
-CURVATURE = 1.14  # kappa: [[1, sqrt 2 / 4], [sqrt 2 / 4, 2 / (6 sqrt 3)]] has norm 1.133
-COUNT, SIZE = 20, 3
-WIDE = 6.0  # radius of inputs that are not in the unit ball
 FINAL = 3.0  # degrees from the max-margin direction in the end; falls as 1 / norm
 CLEAR = 0.5  # exponents of log t below which ten thousand steps need not show the limit
-
-
-class Data(NamedTuple):
-    """Centred inputs in the unit ball that a hyperplane through the origin separates."""
-
-    inputs: np.ndarray  # [N, D]
-    labels: np.ndarray  # [N]
-    solution: Solution
-
-
-class Path(NamedTuple):
-    """Both models after each of T numbers of steps, for K problems."""
-
-    params: np.ndarray  # [K, T, D]
-    kernels: np.ndarray  # [K, T, D]
-    biases: np.ndarray  # [K, T]
-    sum_squares: np.ndarray  # [K, T] of the steps in theta so far
-    decreases: np.ndarray  # [K, T], sum (1 / a - kappa / 2) |step|^2 over both models
-
-
-class Arm(NamedTuple):
-    """A way to train, on all data sets: its path [S, ...] and what follows from it."""
-
-    path: Path
-    gates: np.ndarray  # [S, T, N]
-    margins: np.ndarray  # [S, T, N]
-    angles: np.ndarray  # [S, T], degrees from the max-margin direction
-    spreads: np.ndarray  # [S, T], standard deviations of g
-    correlations: np.ndarray  # [S, T] of g with the margin; nan where g or the margin is constant
+PARTS = ("mean", "lower end", "upper end")  # of an interval
 
 
 def checks(preset: str) -> list[Check]:
@@ -94,7 +62,7 @@ def checks(preset: str) -> list[Check]:
     num_sets, last = (3, 10_000) if preset == "smoke" else (8, 100_000)
     data = [centred_data(rng) for rng in np.random.default_rng(0).spawn(num_sets)]
     times = log_spaced(last)
-    arms = train_arms(data, times)
+    arms = train_settings(data, times)
     return [
         direction(data, times, arms),
         concentration(data, times, arms),
@@ -103,38 +71,27 @@ def checks(preset: str) -> list[Check]:
     ]
 
 
-def direction(data: list[Data], times: np.ndarray, arms: dict[str, Arm]) -> Check:
+# --- the direction ----------------------------------------------------------------------------
+
+
+def direction(data: list[CentredSet], times: np.ndarray, arms: dict[str, JointArm]) -> Check:
     """X-S5a (1): the direction's bound along joint descent."""
     plain = [arms[name] for name in ("plain", "plain, normal start")]
     long = [arms[name] for name in ("long", "long, normal start")]
-    ratios = [bound_ratios(data, arm) for arm in plain]
-    excess = max(_decrease_excess(arm) for arm in (*plain, *long))
-    ends = np.concatenate([arm.angles[:, -1] for arm in long])
+    unbounded = arms["no floor"].angles[:, -1]
     return Check(
         "X-S5a direction",
         "trained jointly with weights in (1, 2), the classifier tends to the max-margin direction",
         "CONJ",
-        (
-            Row("log L_t plus its decreases, largest rise between records", excess, 0.0),
-            Row("half squared distance over its bound, constant steps", _largest(ratios), 1.0),
-            Row(
-                "the same, steps over the loss",
-                _largest([bound_ratios(data, arm) for arm in long]),
-                1.0,
-            ),
-            Row("median angle in degrees, last constant step", _median_end(plain)),
-            Row("median angle in degrees, last step over the loss", float(np.median(ends))),
-            Row("largest", float(ends.max()), FINAL),
-            Row("conjecture confirmed (1: yes)", float(ends.max() <= FINAL)),
-        ),
+        _direction_rows(data, plain, long),
         assumptions="linear, separable, exponential loss, |x| <= 1, start theta = 0, eta L <= 1",
         control=(
             Row(
                 "weights in (0, 2), not bounded from below: largest final angle",
-                float(arms["no floor"].angles[:, -1].max()),
+                float(unbounded.max()),
                 FINAL,
             ),
-            Row("the same: median", float(np.median(arms["no floor"].angles[:, -1]))),
+            Row("the same: median", float(np.median(unbounded))),
         ),
         plot=Plot(
             "steps",
@@ -145,31 +102,64 @@ def direction(data: list[Data], times: np.ndarray, arms: dict[str, Arm]) -> Chec
     )
 
 
-def concentration(data: list[Data], times: np.ndarray, arms: dict[str, Arm]) -> Check:
+def _direction_rows(
+    data: list[CentredSet], plain: list[JointArm], long: list[JointArm]
+) -> tuple[Row, ...]:
+    """Constant steps, and steps over the loss."""
+    excess = np.array([_decrease_excess(arm) for arm in (*plain, *long)])
+    ratios, long_ratios = (
+        np.array([_bound_ratios(data, arm) for arm in own]) for own in (plain, long)
+    )
+    early, ends = (np.concatenate([arm.angles[:, -1] for arm in own]) for own in (plain, long))
+    return (
+        Row(
+            "log L_t plus its decreases, largest rise between records",
+            float(np.max(excess)),
+            0.0,
+        ),
+        Row("half squared distance over its bound, constant steps", float(np.max(ratios)), 1.0),
+        Row("the same, steps over the loss", float(np.max(long_ratios)), 1.0),
+        Row("median angle in degrees, last constant step", float(np.median(early))),
+        Row("median angle in degrees, last step over the loss", float(np.median(ends))),
+        Row("largest", float(ends.max()), FINAL),
+        Row("conjecture confirmed (1: yes)", float(ends.max() <= FINAL)),
+    )
+
+
+def _bound_ratios(data: list[CentredSet], arm: JointArm) -> np.ndarray:
+    """Half the squared distance to the max-margin direction over its bound, [S, T]."""
+    ratios = []
+    for index, (_, _, solution) in enumerate(data):
+        params = arm.path.params[index]
+        support = solution.dual[solution.dual > 0]
+        constant = np.log(1.5) + np.log(COUNT) + support @ np.log(support)
+        if arm.path.biases[index, 0] > 0.1:  # a normal start: L_0 < 2
+            constant += np.log(2 / 1.5)
+        top = constant + CURVATURE / 2 * arm.path.sum_squares[index]
+        reach = solution.margin * np.linalg.norm(params, axis=-1)
+        ratios.append(distance(params, solution.direction) ** 2 / 2 * reach / top)
+    return np.array(ratios)
+
+
+def _decrease_excess(arm: JointArm) -> np.ndarray:
+    """log L_t + sum of decreases, its rises between records, [S, T - 1]; the lemma says none."""
+    terms = np.log(arm.gates / arm.gates.shape[-1]) - arm.margins
+    largest = terms.max(axis=-1, keepdims=True)
+    log_risks = largest[..., 0] + np.log(np.sum(np.exp(terms - largest), axis=-1))
+    return np.diff(log_risks + arm.path.decreases, axis=1)
+
+
+# --- concentration ----------------------------------------------------------------------------
+
+
+def concentration(data: list[CentredSet], times: np.ndarray, arms: dict[str, JointArm]) -> Check:
     """X-S5a (2): where g goes, seen after 10^5 steps and in the limit."""
-    names = {"zeros": "plain", "normal": "plain, normal start"}
-    rows = []
-    last = times >= times[-1] / 100
-    for start, name in names.items():
-        spreads = arms[name].spreads
-        fall = mean_interval(slope(np.log(times[last]), spreads[:, last]))
-        peak = np.median(spreads.max(axis=1))
-        rows += [
-            Row(f"{start}: slope of std of g on log t, last two decades", fall[0]),
-            Row(f"{start}: lower end of its 95 % interval", fall[1]),
-            Row(f"{start}: upper end", fall[2]),
-            Row(f"{start}: median largest std", float(peak)),
-            Row(f"{start}: median final std", float(np.median(spreads[:, -1]))),
-        ]
-    exponents = np.stack([limit_exponents(case.inputs, case) for case in data])
-    half = times >= times[-1] / 10
-    measured = slope(np.log(times[half]), np.log(arms["long"].spreads[:, half]))
-    off = mean_interval(measured + exponents.min(axis=1))
-    wide = np.stack([limit_exponents(WIDE * case.inputs, case) for case in data])
-    sides = np.where(wide > 0, 1.0, 2.0)
+    wide = np.stack([limit_exponents(WIDE * case.inputs, case) for case in data])  # [S, N]
+    limits = np.where(wide > 0, 1.0, 2.0)
     clear = np.abs(wide) > CLEAR
-    wrong = np.abs(arms["wide"].gates[:, -1] - sides)[clear] > 0.5
-    split = np.mean(np.ptp(sides, axis=1) > 0)
+    final = arms["wide"].gates[:, -1]  # [S, N]
+    wrong = np.abs(final - limits)[clear] > 0.5
+    split = np.mean(np.ptp(limits, axis=1) > 0)
     inside = max(
         float(arms[name].gates[:, -1].max()) - 1 for name in ("long", "long, normal start")
     )
@@ -178,25 +168,26 @@ def concentration(data: list[Data], times: np.ndarray, arms: dict[str, Arm]) -> 
         "the jointly trained weights concentrate to a constant",
         "CONJ",
         (
-            *rows,
-            Row("|x| <= 1: smallest exponent of (log t)^-1, must be positive",
-                -float(exponents.min()), 0.0),
-            Row("|x| <= 1: largest g - 1 in the limit of the flow", inside, 0.05),
-            Row("slope of log std on log log t plus the exponent, mean", off[0]),
-            Row("lower end of its 95 % interval", off[1]),
-            Row("upper end", off[2]),
-            Row(f"|x| <= {WIDE:.0f}: share of weights not at their predicted limit, 1 or 2",
-                float(wrong.mean()), 0.05),
+            *_spread_rows("zeros", arms["plain"], times),
+            *_spread_rows("normal", arms["plain, normal start"], times),
+            *_exponent_rows(data, arms["long"], times, inside),
+            Row(
+                f"|x| <= {WIDE:.0f}: share of weights not at their predicted limit, 1 or 2",
+                float(wrong.mean()),
+                0.05,
+            ),
             Row(f"|x| <= {WIDE:.0f}: sets with limits 1 and 2, share", float(split)),
             Row("conjecture confirmed for |x| <= 1 (1: yes)", float(inside <= 0.05)),
             Row("conjecture confirmed for wider inputs (1: yes)", float(split == 0)),
         ),
         assumptions="linear, separable, exponential loss; limits by steps over the loss",
         control=(
-            Row(f"|x| <= {WIDE:.0f}: largest g - 1",
-                float(arms["wide"].gates[:, -1].max()) - 1, 0.05),
-            Row("the same: share wrong if all are predicted to tend to 1",
-                float(np.mean(arms["wide"].gates[:, -1][clear] > 1.5)), 0.05),
+            Row(f"|x| <= {WIDE:.0f}: largest g - 1", float(final.max()) - 1, 0.05),
+            Row(
+                "the same: share wrong if all are predicted to tend to 1",
+                float(np.mean(final[clear] > 1.5)),
+                0.05,
+            ),
         ),
         erratum=(
             "The weights are said to concentrate to one constant because the limit of the "
@@ -208,31 +199,64 @@ def concentration(data: list[Data], times: np.ndarray, arms: dict[str, Arm]) -> 
         plot=Plot(
             "steps",
             "median standard deviation of g",
-            {name: curve(times[4:], np.median(arms[name].spreads[:, 4:], axis=0))
-             for name in (*names.values(), "long", "wide")},
+            {
+                name: curve(times[4:], np.median(arms[name].spreads[:, 4:], axis=0))
+                for name in ("plain", "plain, normal start", "long", "wide")
+            },
             "xy",
         ),
-    )  # fmt: skip
+    )
 
 
-def correlation(times: np.ndarray, arms: dict[str, Arm]) -> Check:
+def _spread_rows(start: str, arm: JointArm, times: np.ndarray) -> list[Row]:
+    """The standard deviation of g with constant steps."""
+    late = times >= times[-1] / 100
+    fall = mean_interval(slope(np.log(times[late]), arm.spreads[:, late]))
+    peak = np.median(arm.spreads.max(axis=1))
+    return [
+        Row(f"{start}: slope of std of g on log t, last two decades", fall[0]),
+        Row(f"{start}: lower end of its 95 % interval", fall[1]),
+        Row(f"{start}: upper end", fall[2]),
+        Row(f"{start}: median largest std", float(peak)),
+        Row(f"{start}: median final std", float(np.median(arm.spreads[:, -1]))),
+    ]
+
+
+def _exponent_rows(
+    data: list[CentredSet], long: JointArm, times: np.ndarray, inside: float
+) -> list[Row]:
+    """In the unit ball g - 1 falls as (log t)^-min_i v . (x_i, 1); steps over the loss."""
+    exponents = np.stack([limit_exponents(case.inputs, case) for case in data])  # [S, N]
+    half = times >= times[-1] / 10
+    measured = slope(np.log(times[half]), np.log(long.spreads[:, half]))
+    off = mean_interval(measured + exponents.min(axis=1))
+    return [
+        Row(
+            "|x| <= 1: smallest exponent of (log t)^-1, must be positive",
+            -float(exponents.min()),
+            0.0,
+        ),
+        Row("|x| <= 1: largest g - 1 in the limit of the flow", inside, 0.05),
+        Row("slope of log std on log log t plus the exponent, mean", off[0]),
+        Row("lower end of its 95 % interval", off[1]),
+        Row("upper end", off[2]),
+    ]
+
+
+def limit_exponents(inputs: np.ndarray, data: CentredSet) -> np.ndarray:
+    """v . (x, 1) of every example: g - 1, or 2 - g, falls as log t to minus its size."""
+    extended = np.column_stack([inputs, np.ones(len(inputs))])
+    nearest = solve_max_margin(extended[data.solution.dual > 1e-9])
+    return extended @ nearest.direction / nearest.margin
+
+
+# --- correlation ------------------------------------------------------------------------------
+
+
+def correlation(times: np.ndarray, arms: dict[str, JointArm]) -> Check:
     """X-S5a (3): correlation of g with the margin along the runs."""
-    rows: list[Row] = []
-    kept: dict[str, float] = {}
     early = int(np.searchsorted(times, 10))
-    for name in ("plain", "plain, normal start", "long", "wide"):
-        values = arms[name].correlations
-        first, end = mean_interval(values[:, early]), mean_interval(values[:, -1])
-        size = np.abs(values[:, early:])
-        kept[name] = float(np.mean(size[:, -1] / size.max(axis=1)))
-        rows += [
-            Row(f"{name}: share positive at step 10", float(np.mean(values[:, early] > 0))),
-            *(Row(f"{name}: at step 10, {part}", value)
-              for part, value in zip(("mean", "lower end", "upper end"), first, strict=True)),
-            *(Row(f"{name}: at the last step, {part}", value)
-              for part, value in zip(("mean", "lower end", "upper end"), end, strict=True)),
-            Row(f"{name}: final size over largest, mean", kept[name]),
-        ]  # fmt: skip
+    measured = ("plain", "plain, normal start", "long", "wide")
     positive = np.mean(arms["plain"].correlations[:, early] > 0)
     left = float(np.mean(np.abs(arms["long"].correlations[:, -1])))
     return Check(
@@ -240,15 +264,21 @@ def correlation(times: np.ndarray, arms: dict[str, Arm]) -> Check:
         "the weights' correlation with the margin: negative early (text), vanishing late",
         "CONJ",
         (
-            *rows,
+            *(row for name in measured for row in _correlation_rows(name, arms[name], early)),
             Row("negative early from psi = 0, as in the text (1: yes)", float(positive < 0.5)),
             Row("rises early from psi = 0, as in the caption (1: yes)", float(positive > 0.5)),
-            Row("falls below a tenth of its largest size (1: yes)", float(kept["long"] < 0.1)),
+            Row(
+                "falls below a tenth of its largest size (1: yes)",
+                float(_kept(arms["long"], early) < 0.1),
+            ),
         ),
         assumptions="linear, separable, centred inputs, exponential loss; joint minimisation",
         control=(
-            Row("psi ascending: minus the mean correlation at step 10",
-                -float(arms["ascent"].correlations[:, early].mean()), 0.0),
+            Row(
+                "psi ascending: minus the mean correlation at step 10",
+                -float(arms["ascent"].correlations[:, early].mean()),
+                0.0,
+            ),
         ),
         erratum=(
             "Learned weights are said to correlate negatively with the margin at first, and not at "
@@ -260,11 +290,37 @@ def correlation(times: np.ndarray, arms: dict[str, Arm]) -> Check:
         plot=Plot(
             "steps",
             "mean correlation of g with the margin",
-            {name: curve(times[early:], arm.correlations[:, early:].mean(axis=0))
-             for name, arm in arms.items()},
+            {
+                name: curve(times[early:], arm.correlations[:, early:].mean(axis=0))
+                for name, arm in arms.items()
+            },
             "x",
         ),
-    )  # fmt: skip
+    )
+
+
+def _correlation_rows(name: str, arm: JointArm, early: int) -> list[Row]:
+    """At step 10, record `early`, and at the last step."""
+    values = arm.correlations
+    first, end = mean_interval(values[:, early]), mean_interval(values[:, -1])
+    return [
+        Row(f"{name}: share positive at step 10", float(np.mean(values[:, early] > 0))),
+        *(
+            Row(f"{name}: at step 10, {part}", value)
+            for part, value in zip(PARTS, first, strict=True)
+        ),
+        *(
+            Row(f"{name}: at the last step, {part}", value)
+            for part, value in zip(PARTS, end, strict=True)
+        ),
+        Row(f"{name}: final size over largest, mean", _kept(arm, early)),
+    ]
+
+
+def _kept(arm: JointArm, early: int) -> float:
+    """The final size of the correlation over its largest since step 10, mean over the sets."""
+    size = np.abs(arm.correlations[:, early:])
+    return float(np.mean(size[:, -1] / size.max(axis=1)))
 
 
 def first_step(num_cases: int = 500, *, seed: int = 0) -> Check:
@@ -278,9 +334,9 @@ def first_step(num_cases: int = 500, *, seed: int = 0) -> Check:
     products = np.einsum("knd,kd->kn", inputs, rng.normal(size=(num_cases, SIZE)))
     losses = np.exp(-labels * products / np.abs(inputs).max(axis=(1, 2))[:, None])
     scale = 0.1 / 4 * np.sum(np.mean(losses[:, :, None] * inputs, axis=1) ** 2, axis=1)
-    gained = first_covariances(inputs, losses, 0.1) / scale
-    ascending = first_covariances(inputs, losses, -0.1) / scale
-    not_centred = first_covariances(shifted, losses, 0.1)
+    gained = _first_covariances(inputs, losses, 0.1) / scale
+    ascending = _first_covariances(inputs, losses, -0.1) / scale
+    not_centred = _first_covariances(shifted, losses, 0.1)
     return Check(
         "X-S5a first step",
         "from psi = 0 and on centred inputs the first step lowers the weights of large losses",
@@ -308,151 +364,7 @@ def first_step(num_cases: int = 500, *, seed: int = 0) -> Check:
     )
 
 
-# --- runs -------------------------------------------------------------------------------------
-
-
-def centred_data(rng: np.random.Generator) -> Data:
-    """Points of two random classes, moved to mean zero and again separable through the origin."""
-    while True:
-        points = separable_points(rng, COUNT, SIZE)
-        labels = rng.choice([-1.0, 1.0], COUNT)
-        inputs = labels[:, None] * points
-        inputs = inputs - inputs.mean(axis=0)
-        inputs /= np.linalg.norm(inputs, axis=1).max()
-        folded = labels[:, None] * inputs
-        solution = solve_max_margin(folded)
-        if np.min(folded @ solution.direction) > 0.05:
-            return Data(inputs, labels, solution)
-
-
-def train_arms(data: list[Data], times: np.ndarray) -> dict[str, Arm]:
-    """All ways to train, in one run."""
-    # name: learning rate, steps over the loss, normal start, lowest weight, radius, rate of psi
-    settings = {
-        "plain": (0.1, 0, 0, 1.0, 1.0, 0.1),
-        "plain, normal start": (0.1, 0, 1, 1.0, 1.0, 0.1),
-        "long": (0.5, 1, 0, 1.0, 1.0, 0.5),
-        "long, normal start": (0.5, 1, 1, 1.0, 1.0, 0.5),
-        "wide": (0.5 / WIDE**2, 1, 0, 1.0, WIDE, 0.5 / WIDE**2),
-        "no floor": (0.1, 1, 0, 0.0, 1.0, 0.1),
-        "ascent": (0.1, 0, 0, 1.0, 1.0, -0.1),
-    }
-    inputs = np.stack([case.inputs for case in data])
-    labels = np.stack([case.labels for case in data])
-    columns = [np.repeat(column, len(data)) for column in zip(*settings.values(), strict=True)]
-    radii = columns.pop(4)
-    path = train(
-        np.concatenate([inputs] * len(settings)) * radii[:, None, None],
-        np.concatenate([labels] * len(settings)),
-        times,
-        *columns,
-    )
-    arms = {}
-    for index, (name, values) in enumerate(settings.items()):
-        rows = slice(index * len(data), (index + 1) * len(data))
-        part = Path(*(record[rows] for record in path))
-        arms[name] = _describe(data, part, low=values[3], radius=values[4])
-    return arms
-
-
-def train(
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    times: np.ndarray,
-    learning_rate: np.ndarray,
-    normalized: np.ndarray,
-    normal_start: np.ndarray,
-    low: np.ndarray,
-    model_rate: np.ndarray,
-) -> Path:
-    """K joint runs on inputs [K, N, D] and labels [K, N]; the settings are vectors [K].
-
-    With `normalized` both steps are divided by the mean loss.
-    """
-    with jax.enable_x64(True):
-        lengths = jnp.asarray(np.diff(np.append(0, times)))
-        arrays = (inputs, labels, learning_rate, normalized, normal_start, low, model_rate)
-        records = _train(*(jnp.asarray(array, float) for array in arrays), lengths)
-        return Path(*(np.asarray(record) for record in records))
-
-
-@jax.jit
-def _train(
-    inputs: Array,
-    labels: Array,
-    learning_rate: Array,
-    normalized: Array,
-    normal_start: Array,
-    low: Array,
-    model_rate: Array,
-    lengths: Array,
-) -> tuple[Array, ...]:
-    def run(key, inputs, labels, learning_rate, normalized, normal_start, low, model_rate):
-        count, size = inputs.shape
-        points = labels[:, None] * inputs
-        optimizer = optax.sgd(model_rate)
-        zeros, drawn = (
-            joint_weighting(size, low=low, high=2.0, start=start, optimizer=optimizer)
-            for start in ("zeros", "normal")
-        )
-        state = zeros.init(key, None)
-        model = jax.tree.map(lambda leaf: normal_start * leaf, drawn.init(key, None).model)
-
-        def step(_, carry):
-            params, state, squares, decrease = carry
-            margins = points @ params
-            shift = normalized * (jax.nn.logsumexp(-margins) - jnp.log(count))
-            losses = jnp.exp(-margins - shift)
-            weights, new = zeros.update(
-                jnp.ones(count), state, Signals(losses), examples=(inputs, labels)
-            )
-            move = learning_rate * (weights * losses) @ points / count
-            turn = jax.tree.map(jnp.subtract, new.model, state.model)
-            own, other = jnp.sum(move**2), optax.tree.norm(turn, squared=True)
-            scaled = learning_rate * jnp.mean(weights * losses)  # eta L
-            decrease = decrease + (1 / scaled - CURVATURE / 2) * (own + other)
-            return params + move, new, squares + own, decrease
-
-        def segment(carry, length):
-            carry = jax.lax.fori_loop(0, length, step, carry)
-            params, state, squares, decrease = carry
-            return carry, (params, state.model.kernel, state.model.bias, squares, decrease)
-
-        start = (jnp.zeros(size), state._replace(model=model), jnp.zeros(()), jnp.zeros(()))
-        return jax.lax.scan(segment, start, lengths)[1]
-
-    keys = jax.random.split(jax.random.key(0), len(inputs))
-    return jax.vmap(run)(
-        keys, inputs, labels, learning_rate, normalized, normal_start, low, model_rate
-    )
-
-
-# --- what follows from a run ------------------------------------------------------------------
-
-
-def bound_ratios(data: list[Data], arm: Arm) -> np.ndarray:
-    """Half the squared distance to the max-margin direction over its bound, [S, T]."""
-    ratios = []
-    for index, (_, _, solution) in enumerate(data):
-        params = arm.path.params[index]
-        support = solution.dual[solution.dual > 0]
-        constant = np.log(1.5) + np.log(COUNT) + support @ np.log(support)
-        if arm.path.biases[index, 0] > 0.1:  # a normal start: L_0 < 2
-            constant += np.log(2 / 1.5)
-        top = constant + CURVATURE / 2 * arm.path.sum_squares[index]
-        reach = solution.margin * np.linalg.norm(params, axis=-1)
-        ratios.append(distance(params, solution.direction) ** 2 / 2 * reach / top)
-    return np.array(ratios)
-
-
-def limit_exponents(inputs: np.ndarray, data: Data) -> np.ndarray:
-    """v . (x, 1) of every example: g - 1, or 2 - g, falls as log t to minus its size."""
-    extended = np.column_stack([inputs, np.ones(len(inputs))])
-    nearest = solve_max_margin(extended[data.solution.dual > 1e-9])
-    return extended @ nearest.direction / nearest.margin
-
-
-def first_covariances(inputs: np.ndarray, losses: np.ndarray, learning_rate: float) -> np.ndarray:
+def _first_covariances(inputs: np.ndarray, losses: np.ndarray, learning_rate: float) -> np.ndarray:
     """Of psi . x with the losses [K, N], after the library's one step from zero on [K, N, D]."""
 
     def kernel(inputs: Array, losses: Array) -> Array:
@@ -466,48 +378,3 @@ def first_covariances(inputs: np.ndarray, losses: np.ndarray, learning_rate: flo
     logits = np.einsum("knd,kd->kn", inputs, kernels)
     centred = losses - losses.mean(axis=1, keepdims=True)
     return np.mean((logits - logits.mean(axis=1, keepdims=True)) * centred, axis=1)
-
-
-def _describe(data: list[Data], path: Path, *, low: float, radius: float) -> Arm:
-    gates, margins, angles = [], [], []
-    for index, (inputs, labels, solution) in enumerate(data):
-        logits = radius * path.kernels[index] @ inputs.T + path.biases[index][:, None]
-        gates.append(low + (2 - low) / (1 + np.exp(-logits)))
-        margins.append(radius * path.params[index] @ (labels[:, None] * inputs).T)
-        with jax.enable_x64(True):
-            turn = jax.vmap(angle_between, (0, None))
-            radians = turn(jnp.asarray(path.params[index]), jnp.asarray(solution.direction))
-            angles.append(np.degrees(np.asarray(radians)))
-    spreads = np.std(gates, axis=-1)
-    return Arm(
-        path,
-        np.array(gates),
-        np.array(margins),
-        np.array(angles),
-        spreads,
-        _correlations(np.array(gates), np.array(margins)),
-    )
-
-
-def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson's, over the last axis."""
-    a, b = (values - values.mean(axis=-1, keepdims=True) for values in (a, b))
-    size = np.sqrt(np.sum(a**2, axis=-1) * np.sum(b**2, axis=-1))
-    return np.divide(np.sum(a * b, axis=-1), size, out=np.full(size.shape, np.nan), where=size > 0)
-
-
-def _decrease_excess(arm: Arm) -> float:
-    """The largest rise of log L_t + sum of decreases between records; the lemma says none."""
-    terms = np.log(arm.gates / arm.gates.shape[-1]) - arm.margins
-    largest = terms.max(axis=-1, keepdims=True)
-    log_risks = largest[..., 0] + np.log(np.sum(np.exp(terms - largest), axis=-1))
-    level = log_risks + arm.path.decreases
-    return float(np.max(np.diff(level, axis=1)))
-
-
-def _largest(values: list[np.ndarray]) -> float:
-    return float(np.max(values))
-
-
-def _median_end(arms: list[Arm]) -> float:
-    return float(np.median(np.concatenate([arm.angles[:, -1] for arm in arms])))

@@ -7,10 +7,12 @@ layers' norms. The activation is ReLU.
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 
+from theory_checks.common.columns import Number, stack
 from theory_checks.common.reference import curve, mean_interval, slope
 from theory_checks.records import Check, Plot, Row
 
@@ -22,46 +24,46 @@ def checks(preset: str) -> list[Check]:
     return [complexity(), second_moment(), balance()]
 
 
+class ComplexitySides(NamedTuple):
+    """Both sides of A.7 for one set of inputs, by depth H = 1, 2, 3; or of S sets, [S, ...]."""
+
+    left: np.ndarray  # [H] E sup (1/n) sum eps eta f(x)
+    right: np.ndarray  # [H] (sqrt(2 H log 2) + 1) prod M sqrt(sum eta^2 |x|^2) / n
+    with_exp: np.ndarray  # [H] (1/lambda) log(2^H E exp(M lambda |sum eps eta x|)) / n
+    without_exp: np.ndarray  # [H] the same without exp, as printed
+    unweighted: Number  # depth 1: left / right side with eta = 1 on the right
+
+
 def complexity(*, num_sets: int = 6, count: int = 10, tighten: float = 1.0, seed: int = 0) -> Check:
     """X-A7: both sides exactly, over all 2^n signs, for depths 1 and 2 in the plane."""
     rng = np.random.default_rng(seed)
     signs = np.array(list(itertools.product((-1.0, 1.0), repeat=count)))
-    ratios: dict[int, list[float]] = {1: [], 2: [], 3: []}
-    moment, printed, unweighted = -np.inf, -np.inf, -np.inf
-    for index in range(num_sets):
-        inputs = rng.normal(size=(count, 2))
-        etas = rng.pareto(1.2, count) + 0.1 if index % 2 else rng.uniform(0.2, 3, count)
-        limits = rng.uniform(0.5, 2, 3)
-        scaled = signs * etas
-        size = float(np.sqrt(np.sum(etas**2 * np.sum(inputs**2, axis=1))))
-        norms = np.linalg.norm(scaled @ inputs, axis=1)
-        suprema = {1: norms, 2: np.array([_supremum(inputs, row) for row in scaled])}
-        suprema[3] = _searched(rng, inputs, scaled)  # from below
-        for depth, values in suprema.items():
-            product = np.prod(limits[:depth])
-            left = product * values.mean() / count
-            right = (np.sqrt(2 * depth * np.log(2)) + 1) * product * size / count
-            ratios[depth].append(left / right / tighten)
-            # The proof's first line: with the exponential it bounds the left side.
-            rate = np.sqrt(2 * depth * np.log(2)) / (product * size)
-            logarithm = depth * np.log(2)
-            with_exp = (logarithm + np.log(np.mean(np.exp(rate * product * norms)))) / rate / count
-            without = (logarithm + np.log(np.mean(rate * product * norms))) / rate / count
-            moment = max(moment, left / with_exp)
-            printed = max(printed, left / without)
-        plain = np.sqrt(np.sum(inputs**2)) * (np.sqrt(2 * np.log(2)) + 1) / count
-        unweighted = max(unweighted, norms.mean() / count / plain)
-    rows = [Row(f"depth {depth}: left / right side{', searched from below' * (depth == 3)}",
-                max(values), 1.0) for depth, values in ratios.items()]  # fmt: skip
+    of_sets = [_complexity_sides(rng, signs, heavy=index % 2 == 1) for index in range(num_sets)]
+    sides = stack(of_sets)
+    ratios = sides.left / sides.right / tighten  # [S, H]
+    printed = float(np.max(sides.left / sides.without_exp))
     return Check(
         "X-A7 complexity",
         "E sup (1/n) sum eps eta f(x) <= (sqrt(2 H log 2) + 1) prod M sqrt(sum eta^2 |x|^2) / n",
         "EXACT-CORR",
-        (*rows, Row("left side / the moment bound with exp", moment, 1.0)),
+        (
+            Row("depth 1: left / right side", float(ratios[:, 0].max()), 1.0),
+            Row("depth 2: left / right side", float(ratios[:, 1].max()), 1.0),
+            Row("depth 3: left / right side, searched from below", float(ratios[:, 2].max()), 1.0),
+            Row(
+                "left side / the moment bound with exp",
+                float(np.max(sides.left / sides.with_exp)),
+                1.0,
+            ),
+        ),
         assumptions=f"inputs fixed; expectation over all 2^{count} signs",
         control=(
             Row("left side / the moment bound without exp, as printed", printed, 1.0),
-            Row("depth 1: left / right side without the weights", unweighted, 1.0),
+            Row(
+                "depth 1: left / right side without the weights",
+                float(np.max(sides.unweighted)),
+                1.0,
+            ),
         ),
         erratum=(
             "The proof starts from (1/lambda) log(2^H E(M lambda |sum eps eta x|)), which its left "
@@ -71,30 +73,62 @@ def complexity(*, num_sets: int = 6, count: int = 10, tighten: float = 1.0, seed
     )
 
 
+def _complexity_sides(
+    rng: np.random.Generator, signs: np.ndarray, *, heavy: bool
+) -> ComplexitySides:
+    """For random inputs [N, 2], eta and norm bounds M_h, over the signs eps [2^N, N].
+
+    Of eta, `heavy` draws a Pareto tail.
+    """
+    count = signs.shape[1]
+    inputs = rng.normal(size=(count, 2))
+    eta = rng.pareto(1.2, count) + 0.1 if heavy else rng.uniform(0.2, 3, count)
+    limits = rng.uniform(0.5, 2, 3)
+    scaled = signs * eta  # eps_i eta_i
+    size = float(np.sqrt(np.sum(eta**2 * np.sum(inputs**2, axis=1))))
+    norms = np.linalg.norm(scaled @ inputs, axis=1)  # |sum eps eta x|
+    suprema = (
+        norms,
+        np.array([_supremum(inputs, row) for row in scaled]),
+        _searched(rng, inputs, scaled),
+    )
+    sides = []
+    for depth, values in enumerate(suprema, start=1):
+        product = np.prod(limits[:depth])
+        rate = np.sqrt(2 * depth * np.log(2)) / (product * size)  # the proof's lambda
+        logarithm = depth * np.log(2)
+        sides.append(
+            (
+                product * values.mean() / count,
+                (np.sqrt(2 * depth * np.log(2)) + 1) * product * size / count,
+                (logarithm + np.log(np.mean(np.exp(rate * product * norms)))) / rate / count,
+                (logarithm + np.log(np.mean(rate * product * norms))) / rate / count,
+            )
+        )
+    plain = np.sqrt(np.sum(inputs**2)) * (np.sqrt(2 * np.log(2)) + 1) / count
+    return ComplexitySides(*np.array(sides).T, unweighted=norms.mean() / count / plain)
+
+
 def second_moment(*, num_repeats: int = 2000, seed: int = 0) -> Check:
     r"""X-A7: the mean of eta^2 is chi-square + 1 up to O_p(1/sqrt n), not o(1/sqrt n)."""
     rng = np.random.default_rng(seed)
     source, target = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.2, 0.3, 0.3, 0.2])
     eta = target / source
-    divergence = float(np.sum((target / source - 1) ** 2 * source))  # Pearson's, by its definition
+    chi_square = float(np.sum((target / source - 1) ** 2 * source))  # Pearson's, by its definition
     sizes = np.array([100, 300, 1000, 3000, 10_000, 30_000])
-    errors, biases, scaled = [], [], []
-    for size in sizes:
-        means = rng.multinomial(size, source, num_repeats) @ eta**2 / size
-        error = means - divergence - 1
-        errors.append(np.sqrt(np.mean(error**2)))
-        biases.append(abs(error.mean()) / (error.std(ddof=1) / np.sqrt(num_repeats)))
-        scaled.append(np.abs(error) * np.sqrt(size))
-    groups = np.array_split(np.arange(num_repeats), 10)
-    slopes = []
-    for group in groups:
-        rms = [np.sqrt(np.mean(values[group] ** 2 / n))
-               for values, n in zip(scaled, sizes, strict=True)]  # fmt: skip
-        slopes.append(slope(np.log(sizes), np.log(rms)))
-    mean, low, high = mean_interval(np.array(slopes))
+    errors = np.array(
+        [
+            rng.multinomial(size, source, num_repeats) @ eta**2 / size - chi_square - 1
+            for size in sizes
+        ]
+    )  # [sizes, repeats]
+    biases = [abs(error.mean()) / (error.std(ddof=1) / np.sqrt(num_repeats)) for error in errors]
+    root_mean_squares = np.array([np.sqrt(np.mean(error**2)) for error in errors])
+    mean, low, high = mean_interval(_slopes_of_errors(sizes, errors))
+    scaled = np.abs(errors) * np.sqrt(sizes)[:, None]
     shrink = float(np.median(scaled[-1]) / np.median(scaled[0]))
-    expected = float(np.sqrt(np.sum(source * eta**4) - (divergence + 1) ** 2))
-    ratio = errors[-1] * np.sqrt(sizes[-1]) / expected
+    limit = float(np.sqrt(np.sum(source * eta**4) - (chi_square + 1) ** 2))
+    ratio = root_mean_squares[-1] * np.sqrt(sizes[-1]) / limit
     quantile = float(scipy.stats.norm.ppf(1 - 0.5e-4))
     return Check(
         "X-A7 second moment",
@@ -119,71 +153,103 @@ def second_moment(*, num_repeats: int = 2000, seed: int = 0) -> Check:
             "n",
             "root mean square error",
             {
-                "measured": curve(sizes, np.array(errors)),
-                "limit": curve(sizes, expected / np.sqrt(sizes)),
+                "measured": curve(sizes, root_mean_squares),
+                "limit": curve(sizes, limit / np.sqrt(sizes)),
             },
             "xy",
         ),
     )
 
 
+def _slopes_of_errors(sizes: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Slopes of log rms error on log n of ten groups of the repeats: errors [sizes, repeats]."""
+    scaled = np.abs(errors) * np.sqrt(sizes)[:, None]
+    slopes = []
+    for group in np.array_split(np.arange(errors.shape[1]), 10):
+        rms = [
+            np.sqrt(np.mean(values[group] ** 2 / size))
+            for values, size in zip(scaled, sizes, strict=True)
+        ]
+        slopes.append(slope(np.log(sizes), np.log(rms)))
+    return np.array(slopes)
+
+
+class Balancing(NamedTuple):
+    """What balancing does to a network, or to each of N: numbers, or arrays [N]."""
+
+    depth: Number  # H
+    change: Number  # of the function, relative
+    norm: Number  # largest |W_h| sqrt(H)
+    unbalanced: Number  # the same before balancing
+    value: Number  # max |f| / (C H^(-H/2))
+    attained: Number  # max f / (C H^(-H/2))
+    tanh_change: Number  # of the function with tanh, not homogeneous, for ReLU
+
+
 def balance(num_nets: int = 200, *, seed: int = 0) -> Check:
     """X-A8: equal layer norms, the same function, norms and values within their bounds."""
     rng = np.random.default_rng(seed)
-    change, norm, value, attained, broken, biased = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for index in range(num_nets):
-        depth = 1 + index % 6
-        widths = [*rng.integers(1, 12, depth), 1]
-        layers = [
-            rng.normal(size=(after, before)) * 10 ** rng.uniform(-1, 1)
-            for before, after in itertools.pairwise(widths)
-        ]
-        total = np.sqrt(sum(np.sum(layer**2) for layer in layers))
-        unit = [layer / total for layer in layers]
-        balanced = rebalance(unit)
-        inputs = rng.normal(size=(50, widths[0]))
-        inputs[0] = layers[0][0]  # along the first row: tight for depth 1
-        inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
-        reach = 3.0
-        outputs = forward(unit, reach * inputs)
-        scale = np.abs(outputs).max() + 1e-300
-        change = max(change, float(np.abs(forward(balanced, reach * inputs) - outputs).max()
-                                   / scale))  # fmt: skip
-        norms = [np.linalg.norm(layer) for layer in balanced]
-        norm = max(norm, float(max(norms)) * np.sqrt(depth))
-        most = reach * depth ** (-depth / 2)
-        value = max(value, float(np.abs(outputs).max() / most))
-        if depth == 1:
-            attained = max(attained, float(outputs.max() / most))
-        unbalanced = max(np.linalg.norm(layer) for layer in unit)
-        broken = max(broken, float(unbalanced) * np.sqrt(depth))
-        if depth > 1:
-            bent = forward(unit, reach * inputs, np.tanh)
-            moved = forward(balanced, reach * inputs, np.tanh)
-            biased = max(biased, float(np.abs(bent - moved).max() / np.abs(bent).max()))
+    of_nets = [_balancing(rng, 1 + index % 6) for index in range(num_nets)]
+    nets = stack(of_nets)
+    attained = float(np.max(nets.attained[nets.depth == 1]))
     return Check(
         "X-A8",
         "theta / |theta|, layers balanced: same function, norms <= 1/sqrt(H), |f| <= C H^(-H/2)",
         "EXACT",
         (
-            Row("change of the function, relative", change, 1e-12),
-            Row("largest layer norm times sqrt(H)", norm, 1 + 1e-12),
-            Row("|f| over C H^(-H/2)", value, 1 + 1e-12),
+            Row("change of the function, relative", float(np.max(nets.change)), 1e-12),
+            Row("largest layer norm times sqrt(H)", float(np.max(nets.norm)), 1 + 1e-12),
+            Row("|f| over C H^(-H/2)", float(np.max(nets.value)), 1 + 1e-12),
             Row("depth 1: distance of |f| / C from 1, its maximum", abs(attained - 1), 1e-12),
         ),
         assumptions="ReLU, no biases, depths 1 to 6",
         control=(
-            Row("before balancing: largest layer norm times sqrt(H)", broken, 1 + 1e-12),
-            Row("tanh, not homogeneous: change of the function", biased, 1e-12),
+            Row(
+                "before balancing: largest layer norm times sqrt(H)",
+                float(np.max(nets.unbalanced)),
+                1 + 1e-12,
+            ),
+            Row(
+                "tanh, not homogeneous: change of the function",
+                float(np.max(nets.tanh_change)),
+                1e-12,
+            ),
         ),
     )
 
 
-Layers = Sequence[np.ndarray]
+def _balancing(rng: np.random.Generator, depth: int) -> Balancing:
+    """Of a random network, at 50 inputs with |x| = C = 3."""
+    widths = [*rng.integers(1, 12, depth), 1]
+    layers = [
+        rng.normal(size=(after, before)) * 10 ** rng.uniform(-1, 1)
+        for before, after in itertools.pairwise(widths)
+    ]
+    total = np.sqrt(sum(np.sum(layer**2) for layer in layers))
+    unit = [layer / total for layer in layers]
+    balanced = _rebalance(unit)
+    inputs = rng.normal(size=(50, widths[0]))
+    inputs[0] = layers[0][0]  # along the first row: tight for depth 1
+    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
+    reach = 3.0  # C
+    outputs = _forward(unit, reach * inputs)
+    most = reach * depth ** (-depth / 2)
+    bent = _forward(unit, reach * inputs, np.tanh)
+    moved = _forward(balanced, reach * inputs, np.tanh)
+    change = np.abs(_forward(balanced, reach * inputs) - outputs).max()
+    return Balancing(
+        depth=depth,
+        change=change / (np.abs(outputs).max() + 1e-300),
+        norm=max(np.linalg.norm(layer) for layer in balanced) * np.sqrt(depth),
+        unbalanced=max(np.linalg.norm(layer) for layer in unit) * np.sqrt(depth),
+        value=np.abs(outputs).max() / most,
+        attained=outputs.max() / most,
+        tanh_change=np.abs(bent - moved).max() / np.abs(bent).max(),
+    )
 
 
-def forward(
-    layers: Layers,
+def _forward(
+    layers: Sequence[np.ndarray],
     inputs: np.ndarray,
     activation: Callable[[np.ndarray], np.ndarray] = lambda x: np.maximum(x, 0),
 ) -> np.ndarray:
@@ -193,7 +259,7 @@ def forward(
     return inputs @ layers[-1].T
 
 
-def rebalance(layers: Layers) -> list[np.ndarray]:
+def _rebalance(layers: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Layers scaled to equal Frobenius norms with the same product."""
     norms = [np.linalg.norm(layer) for layer in layers]
     common = np.exp(np.mean(np.log(norms)))

@@ -17,7 +17,7 @@ from jax import Array
 from theory_checks.records import Check, Plot, Row
 from weighting.losses import cross_entropy, exponential, logistic, polynomial_tailed, soft_margins
 
-Loss = Callable[[Array], Array]  # margins [U] -> losses [U]
+LossOfMargins = Callable[[Array], Array]  # margins [U] -> losses [U]
 
 MARGINS = np.linspace(2.0, 40.0, 761)
 ROUNDING = 1e-14  # of quotients of numbers rounded a few times
@@ -42,35 +42,35 @@ def checks(preset: str) -> list[Check]:
     return [tails(), multiclass()]
 
 
-def ones(margins: Array) -> Array:
+def _ones(margins: Array) -> Array:
     """Positive labels, for which a score is its margin."""
     return jnp.ones(margins.shape, jnp.int32)
 
 
-def lead(margins: Array, *, classes: int = 2) -> Array:
+def _lead(margins: Array, *, classes: int = 2) -> Array:
     """Cross-entropy where the label's logit leads all others, equal to one another, by u.
 
     As the logistic loss of the soft margin: log-sum-exp less a logit is zero from u = 37 on.
     """
     logits = jnp.zeros((*margins.shape, classes)).at[..., 0].set(margins)
-    return logistic(soft_margins(logits, jnp.zeros(margins.shape, jnp.int32)), ones(margins))
+    return logistic(soft_margins(logits, jnp.zeros(margins.shape, jnp.int32)), _ones(margins))
 
 
-LOSSES: dict[str, Loss] = {
-    "exponential": lambda u: exponential(u, ones(u)),
-    "logistic": lambda u: logistic(u, ones(u)),
-    "cross-entropy, two classes": lead,
+LOSSES: dict[str, LossOfMargins] = {
+    "exponential": lambda u: exponential(u, _ones(u)),
+    "logistic": lambda u: logistic(u, _ones(u)),
+    "cross-entropy, two classes": _lead,
 }
-OTHERS: dict[str, Loss] = {
+OTHERS: dict[str, LossOfMargins] = {
     "squared hinge": lambda u: jnp.maximum(1 - u, 0) ** 2,
     "1 / u": lambda u: 1 / u,
-    "polynomially tailed": lambda u: polynomial_tailed(u, ones(u)),
+    "polynomially tailed": lambda u: polynomial_tailed(u, _ones(u)),
     "exp(-u^2)": lambda u: jnp.exp(-(u**2)),
     "exp(-log^2 u)": lambda u: jnp.exp(-(jnp.log(u) ** 2)),
 }
 
 
-def measure(loss: Loss) -> Tail:
+def measure(loss: LossOfMargins) -> Tail:
     """All violations of a loss; call it where 64-bit arrays are on."""
 
     @jax.jit
@@ -167,7 +167,7 @@ def multiclass(*, num_examples: int = 200, classes: int = 10, seed: int = 0) -> 
         logits = jnp.asarray(rng.normal(0, 5, (num_examples, classes)))
         labels = jnp.asarray(rng.integers(0, classes, num_examples))
         own = cross_entropy(logits, labels)
-        reduced = logistic(soft_margins(logits, labels), ones(labels))
+        reduced = logistic(soft_margins(logits, labels), _ones(labels))
         difference = float(jnp.max(jnp.abs(own - reduced)))
 
         is_label = np.arange(classes) == np.asarray(labels)[:, None]
@@ -175,8 +175,8 @@ def multiclass(*, num_examples: int = 200, classes: int = 10, seed: int = 0) -> 
         hard = numbers[is_label] - np.where(is_label, -np.inf, numbers).max(axis=1)
         low, high = np.logaddexp(0, -hard), np.log1p((classes - 1) * np.exp(-hard))
         outside = float(np.max(np.maximum(low - own, own - high) / own))
-        shifted = measure(lambda u: lead(u + np.log(classes - 1), classes=classes))
-        unshifted = measure(lambda u: lead(u, classes=classes))
+        shifted = measure(lambda u: _lead(u + np.log(classes - 1), classes=classes))
+        unshifted = measure(lambda u: _lead(u, classes=classes))
         zero = {
             dtype.__name__: _first_zero(lambda u, dtype=dtype: _two_logits(u.astype(dtype)))
             for dtype in (jnp.float64, jnp.float32)
@@ -205,6 +205,6 @@ def _two_logits(margins: Array) -> Array:
     return cross_entropy(logits, jnp.zeros(margins.shape, jnp.int32))
 
 
-def _first_zero(loss: Loss) -> float:
+def _first_zero(loss: LossOfMargins) -> float:
     margins = np.linspace(1.0, 60.0, 1181)
     return float(margins[np.argmax(np.asarray(jax.jit(loss)(margins)) == 0)])

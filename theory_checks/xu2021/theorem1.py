@@ -14,7 +14,7 @@ The paper has no :math:`\eta_{\max}`, and for networks the theorem drops constan
 import functools
 import itertools
 import math
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +23,20 @@ import scipy.stats
 from jax import Array
 
 from theory_checks.common import shifted_disc as disc
-from theory_checks.common.reference import curve, mean_interval
+from theory_checks.common.columns import Number, stack
+from theory_checks.common.reference import curve
 from theory_checks.records import Check, Plot, Row
+from theory_checks.xu2021.theorem1_lemma import STANDARD_ERRORS, lemma
+from theory_checks.xu2021.theorem1_terms import (
+    NOISE,
+    SHIFT,
+    alignment,
+    best_bound,
+    structure,
+    trained_networks,
+)
 from weighting.implicit_bias import bounds
-from weighting.implicit_bias.diagnostics import normalized_margin
 
-SHIFT = 0.1  # of both means, from the origin
-NOISE = 0.1  # share of flipped labels
-POWERS = (1.0, 0.0, -1.0)  # of eta, as weights of training
-STANDARD_ERRORS = 4.0
 CERTAINTY = 0.999  # of a binomial test that refutes a rate of at most delta
 
 
@@ -40,13 +45,27 @@ def checks(preset: str) -> list[Check]:
     if preset == "smoke":
         return [
             coverage(cases=((2, 300), (2, 10_000)), num_repeats=12, num_steps=100),
-            printed(cases=((10_000, 5e-4),), depths=(2,)),
+            counterexample(cases=((10_000, 5e-4),), depths=(2,)),
             structure(depths=(2,), num_sets=12, num_steps=100),
             alignment(depths=(2,), num_sets=12, count=10_000, num_steps=100),
-            divergence(count=2000, num_sets=10),
+            shift_strength(count=2000, num_sets=10),
             lemma(num_problems=4),
         ]
-    return [coverage(), printed(), structure(), alignment(), divergence(), lemma()]
+    return [coverage(), counterexample(), structure(), alignment(), shift_strength(), lemma()]
+
+
+# --- the bound of trained networks ------------------------------------------------------------
+
+
+class BoundedNetworks(NamedTuple):
+    """R trained networks: their errors under the target, and both bounds at the best gamma."""
+
+    depth: int
+    count: int  # n
+    errors: np.ndarray  # [R]
+    explicit: bounds.MarginBound  # [R] each
+    printed: bounds.MarginBound  # [R] each
+    first: np.ndarray  # [R] (I) as gamma -> 0, without the other terms
 
 
 def coverage(
@@ -70,75 +89,128 @@ def coverage(
       seed: of the data.
     """
     rng = np.random.default_rng(seed)
-    rule = disc.angles(SHIFT)
-    violations, printed_violations, without = 0, 0, 0
-    rows, curves = [], {}
-    slack, largest = np.inf, disc.largest_ratio(SHIFT)
-    for depth, count in cases:
-        sample = disc.draw(rng, -SHIFT, num_repeats, count, noise=NOISE)
-        eta = disc.density_ratio(sample.inputs, SHIFT)
-        powers = np.resize(POWERS, num_repeats)[:, None]
-        params = train(rng, sample, eta**powers, depth, num_steps)
-        errors = disc.target_errors(params, rule, NOISE)
-        margins = normalized_margins(params, sample)
-        both = {
-            form: best_bound(
-                margins, eta, depth, form, rule.divergence, delta=delta, max_ratio=largest
-            )
-            for form in bounds.FORMS
-        }
-        total = both["explicit"].total
-        violations += int(np.sum(errors > total))
-        printed_violations += int(np.sum(errors > both["printed"].total))
-        without += int(np.sum(errors > np.mean(eta * (margins <= 0), axis=1)))
-        slack = min(slack, float(np.min(total - errors)))
-        name = f"H = {depth}, n = {count}"
-        rows += [
-            Row(f"{name}: mean error under the target", float(errors.mean())),
-            Row(f"{name}: mean bound, explicit", float(total.mean())),
-            Row(f"{name}: share of explicit bounds above 1 (vacuous)", float(np.mean(total >= 1))),
-            Row(f"{name}: mean bound, printed", float(both["printed"].total.mean())),
-            Row(f"{name}: printed over explicit, mean",
-                float(np.mean(both["printed"].total / total))),
-            Row(f"{name}: printed (III) over (I) + (II), mean", float(np.mean(
-                both["printed"].deviation
-                / (both["printed"].empirical + both["printed"].complexity)))),
-        ]  # fmt: skip
-        if depth == 2:
-            for form, bound in both.items():
-                x, y = curves.setdefault(form, ([], []))
-                x.append(float(count))
-                y.append(float(bound.total.mean()))
-            x, y = curves.setdefault("error", ([], []))
-            x.append(float(count))
-            y.append(float(errors.mean()))
+    found = [
+        _bounded_networks(rng, depth, count, num_repeats, num_steps, delta)
+        for depth, count in cases
+    ]
+    without = sum(int(np.sum(case.errors > case.first)) for case in found)
     trials = num_repeats * len(cases)
     return Check(
         "X-T1 bound",
         "with the constants of Lemmas A.6 to A.8 the bound fails with probability delta at most",
         "CONST",
         (
-            Row(f"failures of the explicit bound, of {trials}", violations, delta * trials),
-            Row("confidence that it fails more often than delta",
-                confidence(violations, trials, delta), CERTAINTY),
-            Row("minus the least (bound - error)", -slack, 0),
-            Row(f"failures of the printed bound, of {trials}", printed_violations),
-            *rows,
+            *_failure_rows(found, trials, delta),
+            *(row for case in found for row in _case_rows(case)),
         ),
         assumptions=(
             "truncated Gaussians on an annulus, labels flipped with probability "
             f"{NOISE}, eta <= {disc.largest_ratio(SHIFT):.2f} known, delta = {delta}, best gamma"
         ),
         control=(
-            Row("(I) at gamma -> 0 without the other terms: confidence that it fails too often",
-                confidence(without, trials, delta), CERTAINTY),
+            Row(
+                "(I) at gamma -> 0 without the other terms: confidence that it fails too often",
+                _confidence(without, trials, delta),
+                CERTAINTY,
+            ),
             Row("its failures", without, delta * trials),
         ),
-        plot=Plot("n", "depth 2: bound or error", curves, "xy"),
-    )  # fmt: skip
+        plot=Plot("n", "depth 2: bound or error", _coverage_curves(found), "xy"),
+    )
 
 
-def printed(
+def _bounded_networks(
+    rng: np.random.Generator,
+    depth: int,
+    count: int,
+    num_repeats: int,
+    num_steps: int,
+    delta: float,
+) -> BoundedNetworks:
+    rule = disc.angles(SHIFT)
+    trained = trained_networks(rng, num_repeats, count, depth, num_steps, noise=NOISE)
+    margins, eta = trained.margins, trained.eta
+    explicit, printed = (
+        best_bound(
+            margins,
+            eta,
+            depth,
+            form,
+            rule.divergence,
+            delta=delta,
+            max_ratio=disc.largest_ratio(SHIFT),
+        )
+        for form in ("explicit", "printed")
+    )
+    errors = disc.target_errors(trained.params, rule, NOISE)
+    first = np.mean(eta * (margins <= 0), axis=1)
+    return BoundedNetworks(depth, count, errors, explicit, printed, first)
+
+
+def _failure_rows(found: list[BoundedNetworks], trials: int, delta: float) -> list[Row]:
+    violations = sum(int(np.sum(case.errors > case.explicit.total)) for case in found)
+    printed_violations = sum(int(np.sum(case.errors > case.printed.total)) for case in found)
+    slack = min(float(np.min(case.explicit.total - case.errors)) for case in found)
+    return [
+        Row(f"failures of the explicit bound, of {trials}", violations, delta * trials),
+        Row(
+            "confidence that it fails more often than delta",
+            _confidence(violations, trials, delta),
+            CERTAINTY,
+        ),
+        Row("minus the least (bound - error)", -slack, 0),
+        Row(f"failures of the printed bound, of {trials}", printed_violations),
+    ]
+
+
+def _case_rows(case: BoundedNetworks) -> list[Row]:
+    name, total, printed = f"H = {case.depth}, n = {case.count}", case.explicit.total, case.printed
+    deviation = printed.deviation / (printed.empirical + printed.complexity)
+    return [
+        Row(f"{name}: mean error under the target", float(case.errors.mean())),
+        Row(f"{name}: mean bound, explicit", float(total.mean())),
+        Row(f"{name}: share of explicit bounds above 1 (vacuous)", float(np.mean(total >= 1))),
+        Row(f"{name}: mean bound, printed", float(printed.total.mean())),
+        Row(f"{name}: printed over explicit, mean", float(np.mean(printed.total / total))),
+        Row(f"{name}: printed (III) over (I) + (II), mean", float(np.mean(deviation))),
+    ]
+
+
+def _coverage_curves(
+    found: list[BoundedNetworks],
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Means at depth 2 by n."""
+    shallow = [case for case in found if case.depth == 2]
+    counts = [float(case.count) for case in shallow]
+    means = {
+        "explicit": [float(case.explicit.total.mean()) for case in shallow],
+        "printed": [float(case.printed.total.mean()) for case in shallow],
+        "error": [float(case.errors.mean()) for case in shallow],
+    }
+    return {name: (counts, means[name]) for name in (*bounds.FORMS, "error")}
+
+
+def _confidence(failures: int, trials: int, delta: float) -> float:
+    """One less the p-value of the binomial test of a rate of at most delta."""
+    return 1 - float(scipy.stats.binomtest(failures, trials, delta, alternative="greater").pvalue)
+
+
+# --- a counterexample to the printed bound ----------------------------------------------------
+
+
+class TwoPointCase(NamedTuple):
+    """n examples of which each is -1 with probability q, and a chain of H ReLUs."""
+
+    count: int
+    q: float
+    depth: int
+
+    @property
+    def label(self) -> str:
+        return f"n = {self.count}, q = {self.q:g}, H = {self.depth}"
+
+
+def counterexample(
     *,
     cases: tuple[tuple[int, float], ...] = ((10_000, 5e-4), (100_000, 1e-3)),
     depths: tuple[int, ...] = (2, 3),
@@ -157,52 +229,72 @@ def printed(
       delta: of the bound.
       largest: k beyond this is left out (the bound increases with k).
     """
-    rows, control, worst = [], [], ("", 0.0)
-    for (count, q), depth in itertools.product(cases, depths):
-        ks, failing, totals = np.arange(largest + 1), {}, {}
-        for name, form, max_ratio in (
-            ("explicit", "explicit", 0.5 / q),
-            ("explicit without eta_max", "explicit", 1.0),
-            ("printed", "printed", 1.0),
-        ):
-            totals[name] = two_point_bounds(count, q, depth, form, max_ratio, delta, largest)
-            mass = scipy.stats.binom.pmf(ks, count, q)
-            failing[name] = float(np.sum(mass * (totals[name] < 0.5)))
-        by_hand = two_point_formula(count, q, depth, delta, largest)
-        label = f"n = {count}, q = {q:g}, H = {depth}"
-        rows += [
-            Row(f"{label}: library against arithmetic, relative",
-                float(np.max(np.abs(totals["printed"] / by_hand - 1))), 1e-12),
-            Row(f"{label}: failure probability, explicit", failing["explicit"], delta),
-            Row(f"{label}: the same without eta_max", failing["explicit without eta_max"]),
-            Row(f"{label}: least explicit bound, with eta_max", float(totals["explicit"].min())),
-        ]  # fmt: skip
-        control.append(Row(f"{label}: failure probability, printed", failing["printed"], delta))
-        if failing["printed"] > worst[1]:
-            worst = (label, failing["printed"])
+    settings = [TwoPointCase(*case, depth) for case, depth in itertools.product(cases, depths)]
+    totals = [_two_point_bounds(case, "printed", 1.0, delta, largest) for case in settings]
+    failing = [_failure_probability(case, own) for case, own in zip(settings, totals, strict=True)]
+    worst = int(np.argmax(failing))
     undefined = [math.log(math.log2(4 / gamma)) for gamma in (2.5, 3.0, 3.9)]
-    control.append(Row("minus log log_2(4C / gamma) at gamma = 3.9 C", -min(undefined), 0))
     return Check(
         "X-T1 printed",
         "without eta_max and constants the bound may fail more often than delta; with them not",
         "FALSE-AS-PRINTED",
-        tuple(rows),
+        tuple(
+            row
+            for case, own in zip(settings, totals, strict=True)
+            for row in _two_point_rows(case, own, delta)
+        ),
         assumptions=f"two inputs, one hidden unit per layer, delta = {delta}, gamma = H^(-H/2)",
-        control=tuple(control),
+        control=(
+            *(
+                Row(f"{case.label}: failure probability, printed", probability, delta)
+                for case, probability in zip(settings, failing, strict=True)
+            ),
+            Row("minus log log_2(4C / gamma) at gamma = 3.9 C", -min(undefined), 0),
+        ),
         erratum=(
             "For inputs -1 and 1, label 1, P_s(-1) = q, P_t(-1) = 1/2 and a chain of ReLUs that is "
-            f"zero at -1, the printed bound fails with probability {worst[1]:.3f} instead of "
-            f"{delta} ({worst[0]}), and log log_2(4C / gamma) is negative or undefined for "
-            "gamma > 2C though gamma may be any positive value. With the constants of Lemmas A.6 "
-            "to A.8, eta_max in (III) and gamma <= 2C it holds, but then it is vacuous here."
+            f"zero at -1, the printed bound fails with probability {failing[worst]:.3f} instead of "
+            f"{delta} ({settings[worst].label}), and log log_2(4C / gamma) is negative or "
+            "undefined for gamma > 2C though gamma may be any positive value. With the constants "
+            "of Lemmas A.6 to A.8, eta_max in (III) and gamma <= 2C it holds, but then it is "
+            "vacuous here."
         ),
     )
 
 
-def two_point_bounds(
-    count: int, q: float, depth: int, form: str, max_ratio: float, delta: float, largest: int
+def _two_point_rows(case: TwoPointCase, totals: np.ndarray, delta: float) -> list[Row]:
+    """The explicit bound with eta_max, 1 / (2q), and without; the library's printed one [k]."""
+    largest = len(totals) - 1
+    explicit = _two_point_bounds(case, "explicit", 0.5 / case.q, delta, largest)
+    smaller = _two_point_bounds(case, "explicit", 1.0, delta, largest)
+    by_hand = _two_point_formula(case, delta, largest)
+    return [
+        Row(
+            f"{case.label}: library against arithmetic, relative",
+            float(np.max(np.abs(totals / by_hand - 1))),
+            1e-12,
+        ),
+        Row(
+            f"{case.label}: failure probability, explicit",
+            _failure_probability(case, explicit),
+            delta,
+        ),
+        Row(f"{case.label}: the same without eta_max", _failure_probability(case, smaller)),
+        Row(f"{case.label}: least explicit bound, with eta_max", float(explicit.min())),
+    ]
+
+
+def _failure_probability(case: TwoPointCase, totals: np.ndarray) -> float:
+    """Of bounds [k] below the error 1/2."""
+    mass = scipy.stats.binom.pmf(np.arange(len(totals)), case.count, case.q)
+    return float(np.sum(mass * (totals < 0.5)))
+
+
+def _two_point_bounds(
+    case: TwoPointCase, form: str, max_ratio: float, delta: float, largest: int
 ) -> np.ndarray:
     """The library's bound for k = 0 .. `largest` examples at -1; [largest + 1]."""
+    count, q, depth = case
     with jax.enable_x64(True):
         chi_square = bounds.discrete_chi_square(jnp.array([0.5, 0.5]), jnp.array([q, 1 - q]))
         hits = jnp.arange(largest + 1)
@@ -225,15 +317,23 @@ def _two_point(
     def at(k: Array) -> Array:
         wrong = jnp.arange(count) < k
         return bounds.weighted_margin_bound(
-            jnp.where(wrong, 0.0, height), jnp.where(wrong, 0.5 / q, 0.5 / (1 - q)), depth=depth,
-            input_bound=1.0, delta=delta, gamma=height, form=form, divergence=chi_square,
-            max_ratio=max_ratio).total  # fmt: skip
+            jnp.where(wrong, 0.0, height),
+            jnp.where(wrong, 0.5 / q, 0.5 / (1 - q)),
+            depth=depth,
+            input_bound=1.0,
+            delta=delta,
+            gamma=height,
+            form=form,
+            divergence=chi_square,
+            max_ratio=max_ratio,
+        ).total
 
     return jax.lax.map(at, hits)
 
 
-def two_point_formula(count: int, q: float, depth: int, delta: float, largest: int) -> np.ndarray:
+def _two_point_formula(case: TwoPointCase, delta: float, largest: int) -> np.ndarray:
     """The printed bound, from its display."""
+    count, q, depth = case
     gamma = depth ** (-depth / 2)
     second = 0.25 / q + 0.25 / (1 - q)
     complexity = math.sqrt(second) / (gamma * depth ** ((depth - 1) / 2) * math.sqrt(count))
@@ -242,496 +342,108 @@ def two_point_formula(count: int, q: float, depth: int, delta: float, largest: i
     return np.arange(largest + 1) * 0.5 / (q * count) + complexity + deviation
 
 
-def structure(
-    *,
-    depths: tuple[int, ...] = (2, 3),
-    num_sets: int = 30,
-    count: int = 10_000,
-    num_steps: int = 300,
-    seed: int = 1,
-) -> Check:
-    """X-T1 (2): the two terms as functions of gamma, for networks that separate the data."""
-    rng = np.random.default_rng(seed)
-    rule = disc.angles(SHIFT)
-    gap, not_falling, falls, at_margin, control = 0.0, 0, 0, 0.0, np.inf
-    minimum, constants, tighter, margin_gap = 0.0, 0.0, 0.0, 0.0
-    above, at_end = {form: [] for form in bounds.FORMS}, {form: [] for form in bounds.FORMS}
-    separated, limits = 0, []
-    plot = {}
-    for depth in depths:
-        sample = disc.draw(rng, -SHIFT, num_sets, count)
-        eta = disc.density_ratio(sample.inputs, SHIFT)
-        powers = np.resize(POWERS, num_sets)[:, None]
-        params = train(rng, sample, eta**powers, depth, num_steps)
-        margins = normalized_margins(params, sample)
-        kept = np.flatnonzero(margins.min(axis=1) > 0)
-        separated += len(kept)
-        minima = {
-            form: least_sum(margins, eta, depth, form, rule.divergence) for form in bounds.FORMS
-        }
-        smallest_all = margins.min(axis=1)
-        low = np.where(smallest_all > 0, smallest_all, 0.01)[:, None]
-        grid_all = np.sort(np.append(low * np.geomspace(0.1, 1, 10)[:-1], low, axis=1), axis=1)
-        grid_all = np.append(grid_all, low * (2 / low) ** (np.arange(1, 51) / 50), axis=1)
-        first_all, second_all = terms(margins, eta, depth, "explicit", rule.divergence, grid_all)
-        other = terms(margins, eta, depth, "printed", rule.divergence, grid_all)[1]
-        constants = max(constants, float(np.max(np.abs(second_all / other / constant(depth) - 1))))
-        for r in kept:
-            u, ratio, smallest = margins[r], eta[r], smallest_all[r]
-            grid, first, second = grid_all[r], first_all[r], second_all[r]
-            if r < 3:
-                with jax.enable_x64(True):
-                    layers = [jnp.asarray(layer[r]) for layer in params]
-                    raw = sample.labels[r] * disc.outputs(params, sample.inputs)[r]
-                    own = float(normalized_margin(jnp.asarray(raw), layers, depth))
-                    margin_gap = max(margin_gap, abs(own / float(smallest) - 1))
-                    conditional = 4 * bounds.rademacher_bound(
-                        jnp.asarray(sample.inputs[r]), jnp.asarray(ratio), depth=depth,
-                        norm_bound=depth ** (-depth / 2))  # fmt: skip
-                    tighter = max(tighter, float(conditional / (second[0] * grid[0])))
-            order = np.argsort(u)
-            sums = np.append(0.0, np.cumsum(ratio[order])) / count
-            steps = sums[np.searchsorted(u[order], grid, side="left")]
-            gap = max(gap, float(np.max(np.abs(first - steps))))
-            not_falling += int(np.sum(np.diff(second) >= 0))
-            falls += int(np.sum(np.diff(first) < 0))
-            at_margin = max(at_margin, float(first[grid == smallest].max()))
-            control = min(control, float(np.mean(ratio * (u <= smallest))))
-            for form in bounds.FORMS:
-                scale = second[0] * grid[0] / (1 if form == "explicit" else constant(depth))
-                candidates = np.append(u[(u > 0) & (u < 2)], 2.0)
-                below = sums[np.searchsorted(u[order], candidates, side="left")]
-                values = below + scale / candidates
-                best = minima[form]
-                found = float(best.empirical[r] + best.complexity[r])
-                minimum = max(minimum, abs(found / float(values.min()) - 1))
-                above[form].append(bool(best.gamma[r] > smallest))
-                at_end[form].append(bool(best.gamma[r] >= 2))
-                limits.append(values.min() > sums[-1] if form == "explicit" else False)
-            if not plot:
-                name = f"depth {depth}, n = {count}: "
-                plot = {name + "(I)": curve(grid, first), "(II)": curve(grid, second),
-                        "(I) + (II)": curve(grid, first + second)}  # fmt: skip
-    total = len(above["explicit"])
-    rows = [
-        Row("(I) against cumulated sums", gap, 1e-12),
-        Row("steps of the grid at which (II) does not fall", not_falling, 0),
-        Row("steps at which (I) falls", falls, 0),
-        Row("(I) at the smallest margin", at_margin, 0),
-        Row("the smallest margin against the margin over |theta|^H, relative", margin_gap, 1e-12),
-        Row("explicit (II) over printed (II) / 4 (sqrt(2 log 2) + H^(-1/2)): relative distance",
-            constants, 1e-12),
-        Row("minimum of (I) + (II) on (0, 2C] against all candidates, relative", minimum, 1e-12),
-        Row("4 (bound of A.7 at the inputs) / gamma, over (II)", tighter),
-        Row("networks that do not separate (left out)", len(depths) * num_sets - separated),
-    ]  # fmt: skip
-    for form in bounds.FORMS:
-        rows += [
-            Row(f"{form}: share of minimisers above the smallest margin",
-                float(np.mean(above[form]))),
-            Row(f"{form}: share of minimisers at the end, 2C", float(np.mean(at_end[form]))),
-        ]  # fmt: skip
-    return Check(
-        "X-T1 structure",
-        "(II) falls with gamma, (I) rises in steps and is 0 at the smallest margin",
-        "EXACT-CORR",
-        tuple(rows),
-        assumptions=f"separable data, n = {count}, networks of depth {depths}, gamma <= 2C",
-        control=(Row("(I) at the smallest margin with <= for <, least", control, 0),),
-        erratum=(
-            "Sec. 4.2 says that some gamma must minimise (I) + (II), yet for any positive gamma "
-            f"the infimum need not be attained: in {sum(limits)} of {total} networks the explicit "
-            "sum exceeds its limit mean(eta) as gamma grows, everywhere on (0, 2C]. On (0, 2C] a "
-            "minimiser exists, at a margin or at 2C."
-        ),
-        plot=Plot("gamma", "term", plot, "xy"),
-    )
+# --- the strength of the shift ----------------------------------------------------------------
 
 
-def alignment(
-    *,
-    depths: tuple[int, ...] = (2, 3),
-    num_sets: int = 40,
-    count: int = 4000,
-    num_steps: int = 400,
-    shift: float = 0.2,
-    seed: int = 2,
-) -> Check:
-    """X-T1 (3): the least (I) + (II), printed constants, after training with weights eta^power."""
-    rng = np.random.default_rng(seed)
-    rule = disc.angles(shift)
-    rows, control, curves = [], [], {}
-    for depth, noise in itertools.product(depths, (0.0, NOISE)):
-        sample = disc.draw(rng, -shift, num_sets, count, noise=noise)
-        eta = disc.density_ratio(sample.inputs, shift)
-        arms = {"eta": eta, "1": np.ones_like(eta), "1 / eta": 1 / eta,
-                "shuffled eta": rng.permuted(eta, axis=1)}  # fmt: skip
-        start = disc.initial(rng, num_sets, depth)
-        seed_of_batches = int(rng.integers(2**31))
-        least, errors, at_end, records = {}, {}, {}, (num_steps // 4, num_steps)
-        for name, weights in arms.items():
-            batches = np.random.default_rng(seed_of_batches)  # the same examples in every arm
-            data = disc.minibatches(batches, sample, mean_one(weights), num_steps, 64)
-            trained = disc.train(start, *data, records=records)
-            for steps, params in zip(records, trained, strict=True):
-                margins = normalized_margins(params, sample)
-                bound = least_sum(margins, eta, depth, "printed", rule.divergence)
-                least[name, steps] = bound.empirical + bound.complexity
-                at_end[name, steps] = float(np.mean(bound.gamma >= 2))
-                errors[name, steps] = disc.target_errors(params, rule, noise)
-        for steps in records:
-            label = f"H = {depth}, noise {noise:g}, {steps} steps"
-            sums = {name: least[name, steps] for name in arms}
-            rows += [
-                Row(f"{label}: mean least (I) + (II), w = {name}", float(sums[name].mean()))
-                for name in ("eta", "1", "1 / eta")
-            ]
-            ends = [at_end[name, steps] for name in ("eta", "1", "1 / eta")]
-            rows.append(Row(f"{label}: share of minima at 2C (vacuous)", float(np.mean(ends))))
-            for name in ("1", "1 / eta"):
-                rows += advantage_rows(f"{label}, w = {name} less w = eta",
-                                       sums[name] - sums["eta"])  # fmt: skip
-            rows.append(Row(f"{label}: target error, w = 1 less w = eta, mean",
-                            float(np.mean(errors["1", steps] - errors["eta", steps]))))  # fmt: skip
-            _, low, _ = mean_interval(sums["1"] - sums["shuffled eta"])
-            control.append(Row(f"{label}: minus the interval's low end for shuffled eta", -low, 0))
-        curves[f"H = {depth}, noise {noise:g}"] = (
-            list(map(float, POWERS)),
-            [float(least[name, num_steps].mean()) for name in ("eta", "1", "1 / eta")],
-        )
-    return Check(
-        "X-T1 alignment",
-        "training with weights aligned to eta makes the least (I) + (II) smaller",
-        "TREND",
-        tuple(rows),
-        assumptions=(
-            f"{num_sets} paired data sets, n = {count}, the same start, batches and number of "
-            "steps; printed constants (with the explicit ones the sum is vacuous at this n)"
-        ),
-        control=tuple(control),
-        plot=Plot("power of eta in the weights", "least (I) + (II)", curves),
-    )
+class ShiftedTerms(NamedTuple):
+    """(II) at one strength m of the shift, or at S: numbers, or arrays [S]."""
+
+    shift: Number  # m
+    divergence: Number  # D, chi-square of target and source
+    exact: Number  # (II)
+    sampled: Number  # (II) with the divergence of a sample, mean over samples
+    estimate: Number  # |sampled divergence - D|, in standard errors
+    inverted: Number  # the same with 1 / eta for eta
 
 
-def advantage_rows(label: str, differences: np.ndarray) -> list[Row]:
-    """Effect size (mean over standard deviation), mean and 95 % interval of paired differences."""
-    mean, low, high = mean_interval(differences)
-    spread = float(differences.std(ddof=1))
-    return [
-        Row(f"{label}: mean", mean),
-        Row(f"{label}: 95 % interval, low", low),
-        Row(f"{label}: 95 % interval, high", high),
-        Row(f"{label}: effect size", mean / spread if spread > 0 else 0.0),
-    ]
-
-
-def divergence(*, count: int = 10_000, num_sets: int = 20, seed: int = 3) -> Check:
+def shift_strength(*, count: int = 10_000, num_sets: int = 20, seed: int = 3) -> Check:
     """X-T1 (4): (II) along the strength of the shift."""
     rng = np.random.default_rng(seed)
-    shifts = np.array([0.0, 0.05, 0.1, 0.15, 0.2, 0.3])
-    exact, sampled, worst, inverted = [], [], 0.0, np.inf
-    root = 0.0
+    shifts = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
     with jax.enable_x64(True):
-        for shift in shifts:
-            rule = disc.angles(float(shift))
-            inputs = disc.draw(rng, -float(shift), num_sets, count).inputs
-            eta = jnp.asarray(disc.density_ratio(inputs, float(shift)))
-            exact.append(float(second_term(eta[0], rule.divergence)))
-            root = max(root, abs(exact[-1] / exact[0] / math.sqrt(1 + rule.divergence) - 1))
-            sampled.append(float(np.mean([second_term(row, None) for row in eta])))
-            if shift > 0:
-                estimate = bounds.chi_square_divergence(eta.reshape(-1))
-                worst = max(worst, z_score(estimate, rule.divergence))
-                other = bounds.chi_square_divergence(1 / eta.reshape(-1))
-                inverted = min(inverted, z_score(other, rule.divergence))
+        cases = [_shifted_terms(rng, shift, num_sets, count) for shift in shifts]
+    found = stack(cases)
+    growth = found.exact / found.exact[0]
     return Check(
         "X-T1 divergence",
         "(II) grows with the chi-square divergence, as sqrt(D + 1)",
         "EXACT",
         (
-            Row("(II) over (II) without shift, against sqrt(D + 1): relative", root, 1e-12),
-            Row("minus the smallest relative rise of (II) from one shift to the next",
-                -float(np.min(np.diff(np.log(exact)))), 0),
-            Row("the same with the divergence of a sample",
-                -float(np.min(np.diff(np.log(sampled)))), 0),
-            Row("sampled divergence: largest distance in standard errors", worst, STANDARD_ERRORS),
-            Row("(II) at the largest shift over (II) without shift", exact[-1] / exact[0]),
+            Row(
+                "(II) over (II) without shift, against sqrt(D + 1): relative",
+                float(np.max(np.abs(growth / np.sqrt(1 + found.divergence) - 1))),
+                1e-12,
+            ),
+            Row(
+                "minus the smallest relative rise of (II) from one shift to the next",
+                -float(np.min(np.diff(np.log(found.exact)))),
+                0,
+            ),
+            Row(
+                "the same with the divergence of a sample",
+                -float(np.min(np.diff(np.log(found.sampled)))),
+                0,
+            ),
+            Row(
+                "sampled divergence: largest distance in standard errors",
+                float(np.max(found.estimate[1:])),
+                STANDARD_ERRORS,
+            ),
+            Row("(II) at the largest shift over (II) without shift", float(growth[-1])),
         ),
         assumptions="means at -+m, m = 0 to 0.3, of truncated Gaussians; D by quadrature",
-        control=(Row("ratio upside down: least distance in standard errors", inverted,
-                     STANDARD_ERRORS),),
-        plot=Plot("shift m", "(II) at gamma = 0.1, depth 2",
-                  {"exact divergence": curve(shifts, np.array(exact))}),
-    )  # fmt: skip
+        control=(
+            Row(
+                "ratio upside down: least distance in standard errors",
+                float(np.min(found.inverted[1:])),
+                STANDARD_ERRORS,
+            ),
+        ),
+        plot=Plot(
+            "shift m",
+            "(II) at gamma = 0.1, depth 2",
+            {"exact divergence": curve(found.shift, found.exact)},
+        ),
+    )
+
+
+def _shifted_terms(
+    rng: np.random.Generator, shift: float, num_sets: int, count: int
+) -> ShiftedTerms:
+    """Without shift eta is one, and no estimate has an error."""
+    chi_square = disc.angles(shift).divergence
+    inputs = disc.draw(rng, -shift, num_sets, count).inputs
+    eta = jnp.asarray(disc.density_ratio(inputs, shift))
+    estimate = inverted = math.nan
+    if shift > 0:
+        estimate, inverted = (
+            _standard_errors_off(bounds.chi_square_divergence(ratio.reshape(-1)), chi_square)
+            for ratio in (eta, 1 / eta)
+        )
+    return ShiftedTerms(
+        shift,
+        chi_square,
+        exact=float(_second_term(eta[0], chi_square)),
+        sampled=float(np.mean([_second_term(row, None) for row in eta])),
+        estimate=estimate,
+        inverted=inverted,
+    )
 
 
 @jax.jit
-def second_term(eta: Array, chi_square: Array | None) -> Array:
+def _second_term(eta: Array, chi_square: Array | None) -> Array:
     """(II) at gamma = 0.1 and depth 2; without the divergence, by the sample's."""
     return bounds.weighted_margin_bound(
-        jnp.full_like(eta, 0.1), eta, depth=2, input_bound=1.0, delta=0.05, gamma=0.1,
-        divergence=chi_square).complexity  # fmt: skip
+        jnp.full_like(eta, 0.1),
+        eta,
+        depth=2,
+        input_bound=1.0,
+        delta=0.05,
+        gamma=0.1,
+        divergence=chi_square,
+    ).complexity
 
 
-def z_score(estimate: bounds.Estimate, exact: float) -> float:
+def _standard_errors_off(estimate: bounds.Estimate, exact: float) -> float:
     """Distance in standard errors."""
     return abs(float((estimate.value - exact) / estimate.standard_error))
-
-
-def lemma(
-    *,
-    num_problems: int = 8,
-    num_repeats: int = 500,
-    count: int = 300,
-    deltas: tuple[float, ...] = (0.01, 0.05, 0.5),
-    max_ratio_scale: float = 1.0,
-    seed: int = 4,
-) -> Check:
-    """X-A6: finite classes on finitely many inputs; the heavy tail of eta without eta_max.
-
-    Args:
-      num_problems: with classes of 1, 4 and 16 functions in turn.
-      num_repeats: samples of each.
-      count: their size.
-      deltas: of the bound.
-      max_ratio_scale: times eta_max in the bound; 0 leaves (III) out.
-      seed: of the problems.
-    """
-    rng = np.random.default_rng(seed)
-    excess, rates, best, closest, nothing = -np.inf, {}, [], np.inf, -np.inf
-    for index in range(num_problems):
-        problem = finite_problem(rng, size=(1, 4, 16)[index % 3], tight=index % 2 == 1)
-        complexity = 0.0
-        if len(problem["functions"]) > 1:
-            complexity = class_complexity(rng, problem, count)
-        drawn = rng.multinomial(count, problem["source"].ravel(), num_repeats)
-        errors = np.sum(problem["target"] * wrong(problem["functions"]), axis=(1, 2))
-        for delta in deltas:
-            totals = least_bounds(
-                drawn.reshape(num_repeats, -1, 2) / count, problem, complexity,
-                max_ratio_scale * problem["eta"].max(), count, delta)  # fmt: skip
-            fails = np.any(errors > totals, axis=1)
-            rates[delta] = max(rates.get(delta, 0.0), float(fails.mean()))
-            excess = max(excess, float(fails.mean() / delta))
-            closest = min(closest, float(np.min(totals - errors)))
-            if delta == 0.05:
-                best.append(totals)
-        alone = least_bounds(
-            drawn.reshape(num_repeats, -1, 2) / count, problem, complexity, 0.0, count, 0.05
-        )
-        nothing = max(nothing, float(np.any(errors > alone, axis=1).mean()))
-    size, q, delta = 10_000, 5e-4, 0.01
-    hits = rng.binomial(size, q, num_repeats)
-    ks = np.arange(60)
-    heavy = {scale: heavy_tail_bounds(ks, size, q, scale, delta) for scale in (1.0, 0.5 / q)}
-    exact = float(np.sum(scipy.stats.binom.pmf(ks, size, q) * (heavy[1.0] < 0.5)))
-    rate = float(np.mean(heavy_tail_bounds(hits, size, q, 1.0, delta) < 0.5))
-    error = math.sqrt(exact * (1 - exact) / num_repeats)
-    vacuous = float(np.mean(np.concatenate([b.ravel() for b in best]) >= 1))
-    return Check(
-        "X-A6",
-        "the margin bound by the weighted Rademacher complexity, with eta_max in its deviation",
-        "FALSE-AS-PRINTED",
-        (
-            Row(f"largest failure rate of {num_repeats} samples, over delta", excess, 1.0),
-            *(Row(f"failure rate, delta = {delta}, largest", rate_, delta)
-              for delta, rate_ in rates.items()),
-            Row("least (bound - error)", closest),
-            Row("delta = 0.05: share of bounds above 1 (vacuous)", vacuous),
-            Row("delta = 0.05: mean bound", float(np.mean([b.mean() for b in best]))),
-            Row("heavy tail, with eta_max: failure probability",
-                float(np.sum(scipy.stats.binom.pmf(ks, size, q) * (heavy[0.5 / q] < 0.5))), delta),
-            Row("heavy tail, without: rate against the probability, in standard errors",
-                abs(rate - exact) / error, STANDARD_ERRORS),
-        ),
-        assumptions=(
-            "|f| <= 1, eta bounded; uniform over the class and gamma in (0, 2C]; the complexity "
-            "is taken 4 standard errors too low"
-        ),
-        control=(
-            Row(f"heavy tail, without eta_max: failure rate, delta = {delta}", rate, delta),
-            Row("without (III): failure rate, delta = 0.05", nothing, 0.05),
-        ),
-        erratum=(
-            "Printed without eta_max, for any eta: with P_s(A) = q = 0.0005, P_t(A) = 1/2, a "
-            "single f = 1 (R = 0, C = 2, gamma = 1) that errs on A alone and n = 10000 the bound "
-            f"fails with probability {exact:.3f} instead of {delta}. With eta_max times the "
-            "deviation it holds; the condition meant is sup |f| <= C, not a sum over inputs."
-        ),
-    )  # fmt: skip
-
-
-Finite = dict[str, np.ndarray]  # functions [F, K], source and target [K, 2], eta [K]
-SIGNS = np.array([1.0, -1.0])  # the labels
-
-
-def finite_problem(rng: np.random.Generator, *, size: int, tight: bool, inputs: int = 12) -> Finite:
-    """Functions with |f| <= 1 on K inputs, and a label mechanism common to source and target.
-
-    With `tight` the functions are +-1 and eta is one, where the bound is closest.
-    """
-    source = rng.dirichlet(np.full(inputs, 3.0))
-    target = source if tight else source * rng.uniform(0.2, 3, inputs)
-    target = target / target.sum()
-    positive = np.full(inputs, 0.5) if tight else rng.uniform(0, 1, inputs)
-    labels = np.stack([positive, 1 - positive], axis=1)
-    functions = rng.uniform(-1, 1, (size, inputs))
-    return {
-        "functions": np.sign(functions) if tight else functions,
-        "source": source[:, None] * labels,
-        "target": target[:, None] * labels,
-        "eta": target / source,
-    }
-
-
-def wrong(functions: np.ndarray, gamma: float | None = None) -> np.ndarray:
-    """Of functions [F, K] at every input and label: y f <= 0, or y f < gamma; [F, K, 2]."""
-    margins = functions[..., None] * SIGNS
-    return margins <= 0 if gamma is None else margins < gamma
-
-
-def class_complexity(
-    rng: np.random.Generator, problem: Finite, count: int, *, num_samples: int = 20
-) -> float:
-    """Expected weighted Rademacher complexity of the class, less four standard errors."""
-    values = []
-    with jax.enable_x64(True):
-        mass = problem["source"].sum(axis=1)
-        chosen = rng.choice(len(mass), size=(num_samples, count), p=mass / mass.sum())
-        keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), num_samples)
-        outputs = jnp.asarray(np.moveaxis(problem["functions"][:, chosen], 0, 1))
-        values = np.asarray(_complexities(keys, outputs, jnp.asarray(problem["eta"][chosen])))
-    return float(values.mean() - 4 * values.std(ddof=1) / math.sqrt(num_samples))
-
-
-@jax.jit
-def _complexities(keys: Array, outputs: Array, eta: Array) -> Array:
-    """Of samples with outputs [S, F, N] and eta [S, N]; [S]."""
-
-    def one(argument: tuple[Array, Array, Array]) -> Array:
-        return bounds.finite_class_rademacher(*argument, num_draws=200).value
-
-    return jax.lax.map(one, (keys, outputs, eta))
-
-
-def least_bounds(
-    shares: np.ndarray,
-    problem: Finite,
-    complexity: float,
-    max_ratio: float,
-    count: int,
-    delta: float,
-) -> np.ndarray:
-    """The least bound over gamma in (0, 2C], C = 1, for samples [R, K, 2] -> [R, F]."""
-    functions, eta = problem["functions"], problem["eta"]
-    weighted = (shares * eta[:, None]).reshape(len(shares), -1)
-    least = np.full((len(shares), len(functions)), np.inf)
-    for gamma in np.append(np.unique(np.abs(functions[functions != 0])), 2.0):
-        first = weighted @ wrong(functions, gamma).reshape(len(functions), -1).T
-        scales = math.log(max(math.log2(4 / gamma), 1.0)) / count
-        third = math.sqrt(scales) + math.sqrt(math.log(1 / delta) / (2 * count))
-        least = np.minimum(least, first + 4 * complexity / gamma + max_ratio * third)
-    return least
-
-
-def heavy_tail_bounds(
-    hits: np.ndarray, count: int, q: float, max_ratio: float, delta: float
-) -> np.ndarray:
-    """Bound of f = 1 at gamma = 1, C = 2, with `hits` examples in A, where the label is -1."""
-    deviation = math.sqrt(math.log(math.log2(8)) / count)
-    deviation += math.sqrt(math.log(1 / delta) / (2 * count))
-    return hits * 0.5 / (q * count) + max_ratio * deviation
-
-
-def train(
-    rng: np.random.Generator,
-    sample: disc.Sample,
-    weights: np.ndarray,
-    depth: int,
-    num_steps: int,
-) -> disc.Network:
-    """Networks of random starts after `num_steps` steps on batches of 64 examples."""
-    start = disc.initial(rng, len(sample.labels), depth)
-    return disc.train(start, *disc.minibatches(rng, sample, mean_one(weights), num_steps, 64))[-1]
-
-
-def mean_one(weights: np.ndarray) -> np.ndarray:
-    """Weights [R, N] over their means."""
-    return weights / weights.mean(axis=1, keepdims=True)
-
-
-def normalized_margins(params: disc.Network, sample: disc.Sample) -> np.ndarray:
-    """y f(theta / |theta|, x); [R, N]."""
-    scale = disc.norms(params)[:, None] ** len(params)
-    return sample.labels * disc.outputs(params, sample.inputs) / scale
-
-
-def best_bound(
-    margins: np.ndarray,
-    eta: np.ndarray,
-    depth: int,
-    form: str,
-    chi_square: float,
-    *,
-    delta: float = 0.05,
-    max_ratio: float,
-) -> bounds.MarginBound:
-    """The library's bound at its best gamma for margins [R, N]; [R] each."""
-    with jax.enable_x64(True):
-        found: Any = _best_bound(
-            jnp.asarray(margins), jnp.asarray(eta), chi_square, delta, max_ratio, depth, form
-        )
-        return jax.tree.map(np.asarray, found)
-
-
-@functools.partial(jax.jit, static_argnames=("depth", "form"))
-def _best_bound(
-    margins: Array,
-    eta: Array,
-    chi_square: Array,
-    delta: Array,
-    max_ratio: Array,
-    depth: int,
-    form: str,
-    gamma: Array | None = None,
-) -> bounds.MarginBound:
-    def one(argument: tuple) -> bounds.MarginBound:
-        *case, own_gamma = argument
-        return bounds.weighted_margin_bound(
-            *case, depth=depth, input_bound=1.0, delta=delta, gamma=own_gamma, form=form,
-            divergence=chi_square, max_ratio=max_ratio)  # fmt: skip
-
-    return jax.lax.map(one, (margins, eta, gamma))
-
-
-def terms(
-    margins: np.ndarray, eta: np.ndarray, depth: int, form: str, chi_square: float, grid: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(I) and (II) at the values of gamma in grid [R, G]; [R, G] each."""
-    with jax.enable_x64(True):
-        found = _best_bound(
-            jnp.asarray(margins), jnp.asarray(eta), chi_square, 0.05, 1.0, depth, form,
-            jnp.asarray(grid))  # fmt: skip
-        return np.asarray(found.empirical), np.asarray(found.complexity)
-
-
-def least_sum(
-    margins: np.ndarray, eta: np.ndarray, depth: int, form: str, chi_square: float
-) -> bounds.MarginBound:
-    """The same for (I) + (II) alone: (III) vanishes with eta_max.
-
-    The printed (II) is the explicit one over `constant(depth)`, which the divergence can absorb.
-    """
-    if form == "printed":
-        chi_square = (chi_square + 1) / constant(depth) ** 2 - 1
-    return best_bound(margins, eta, depth, "explicit", chi_square, max_ratio=0.0)
-
-
-def constant(depth: int) -> float:
-    """Explicit over printed (II)."""
-    return 4 * (math.sqrt(2 * math.log(2)) + depth**-0.5)
-
-
-def confidence(failures: int, trials: int, delta: float) -> float:
-    """One less the p-value of the binomial test of a rate of at most delta."""
-    return 1 - float(scipy.stats.binomtest(failures, trials, delta, alternative="greater").pvalue)
