@@ -3,7 +3,20 @@
 import jax
 import pytest
 
-from theory_checks.zhou2022 import bias_variance, imbalance, margin, noise, theorem1, uncertainty
+from theory_checks.zhou2022 import (
+    bias_variance,
+    class_densities,
+    expected_duals,
+    feature_noise,
+    imbalance,
+    label_noise,
+    margin,
+    mean_error,
+    noise,
+    retraining,
+    theorem1,
+    uncertainty,
+)
 from weighting.difficulty.bias_variance import cross_entropy_bias_variance, squared_bias_variance
 from weighting.difficulty.several_networks import predictive_variance
 
@@ -40,18 +53,20 @@ def test_a_perturbed_split_is_seen():
 
 
 def test_the_printed_rule_of_feature_noise_fails():
-    check = noise.feature_noise(rule=noise.printed_rule, num_networks=10, num_pairs=40, num_seeds=1)
+    check = feature_noise.directional_derivative(
+        rule=feature_noise.printed_rule, num_networks=10, num_pairs=40, num_seeds=1
+    )
     assert any(name.startswith("corrected rule: wrong signs") for name in check.failing)
 
 
 def test_a_shifted_error_under_label_noise_is_seen():
-    check = noise.label_noise(shift=1e-9, num_draws=100)
+    check = label_noise.flipped_labels(shift=1e-9, num_draws=100)
     assert check.failing == ["zero-one error against (1 - p) + pi (p - (1 - p) / (C - 1))"]
 
 
 def test_a_posterior_with_other_priors_is_seen():
     check = imbalance.two_classes(
-        posterior=lambda log_p, priors: imbalance.bayes(log_p, priors[::-1]),
+        posterior=lambda log_p, priors: class_densities.bayes(log_p, priors[::-1]),
         ratios=(2.0,),
         num_seeds=20,
     )
@@ -59,7 +74,7 @@ def test_a_posterior_with_other_priors_is_seen():
 
 
 def test_a_score_that_does_not_minimize_the_exponential_loss_is_seen():
-    check = imbalance.mean_error(score_scale=0.4, ratios=(2.0,))
+    check = mean_error.mean_error(score_scale=0.4, ratios=(2.0,))
     assert check.failing == [check.rows[0].quantity]
 
 
@@ -71,7 +86,7 @@ def test_another_closed_form_is_seen():
 
 
 def test_constants_of_their_own_are_seen():
-    check = margin.expected_duals(slope_noise=1.0, num_draws=1000, num_pairs=30)
+    check = expected_duals.expected_duals(slope_noise=1.0, num_draws=1000, num_pairs=30)
     assert check.failing == [row.quantity for row in check.rows[:3]]
 
 
@@ -82,7 +97,7 @@ def test_the_other_divisor_is_seen():
     check = uncertainty.estimate(variance=unbiased, num_problems=3, num_repeats=20)
     assert "relative distance from NumPy's variance over K" in check.failing
     with jax.enable_x64(True):
-        scaled = uncertainty.equal_distributions(
+        scaled = retraining.equal_distributions(
             variance=lambda f: 1.2 * predictive_variance(f), num_networks=2000
         )
     assert len(scaled.failing) >= 4

@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 
 from theory_checks.common.descent import log_spaced
-from theory_checks.zhou2022 import theorem2, theorem_a1
+from theory_checks.zhou2022 import (
+    corrected_bound,
+    margin_pools,
+    moving_weights,
+    proposition6,
+    theorem2,
+    theorem_a1,
+    trade_off,
+)
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def pools():
-    return theorem2.make_pools(num_pools=5, count=50, num_halves=12, num_seeds=5, num_steps=150)
+    return margin_pools.make_pools(num_pools=5, count=50, num_halves=12, num_seeds=5, num_steps=150)
 
 
 @pytest.mark.parametrize("module", [theorem2, theorem_a1])
@@ -40,7 +48,7 @@ def test_two_points_by_hand():
 def test_terms_along_the_weights_by_hand():
     # errors 1 and 4, beta 1: mean weight 5/2, so 1 / w is 5/2 and 5/8
     errors, share = np.array([1.0, 4.0]), np.array([0.2, 0.6])
-    first, moment = theorem2.printed_terms(errors, share, np.array([0.0, 1.0]))
+    first, moment = trade_off.printed_terms(errors, share, np.array([0.0, 1.0]))
     np.testing.assert_allclose(first, [0.4, (2.5 * 0.2 + 0.625 * 0.6) / 2], rtol=1e-14)
     np.testing.assert_allclose(moment, [1, 3.125 / 2], rtol=1e-14)
 
@@ -48,7 +56,7 @@ def test_terms_along_the_weights_by_hand():
 def test_random_networks_have_norm_one():
     rng = np.random.default_rng(0)
     inputs = np.array([[1.0, 0.0], [0.6, 0.8]])
-    outputs = theorem2.random_networks(rng, inputs, 1, 2, width=1)
+    outputs = corrected_bound.random_networks(rng, inputs, 1, 2, width=1)
     # one unit: layers of norm 1 / sqrt 2 each, so f = +-relu(v x) / 2 with a unit vector v
     v = np.random.default_rng(0).normal(size=2)
     v /= np.linalg.norm(v)
@@ -59,7 +67,7 @@ def test_descent_of_networks_follows_automatic_differentiation():
     rng = np.random.default_rng(0)
     x, y, w = rng.normal(size=(5, 3)), np.array([1.0, -1, 1, 1, -1]), np.array([1.0, 0, 1, 1, 1])
     weights, rates = np.stack([w, np.ones(5)])[None], np.array([0.5, 2.0])
-    run = theorem2.train(
+    run = margin_pools.descend_networks(
         np.random.default_rng(1), x[None], y[None], weights, rates, width=4, num_steps=3
     )
     start = np.random.default_rng(1)
@@ -83,27 +91,27 @@ def test_descent_of_networks_follows_automatic_differentiation():
 
 
 def test_terms_divided_by_a_thousand_fails():
-    wrong = theorem2.corrected(num_problems=2, num_draws=50, num_networks=50, tighten=1000.0)
+    wrong = corrected_bound.corrected(num_problems=2, num_draws=50, num_networks=50, tighten=1000.0)
     assert len(wrong.failing) >= 3
 
 
 def test_errors_of_other_points_fail(pools):
     rng = np.random.default_rng(0)
     shuffled = [pool._replace(errors=rng.permutation(pool.errors)) for pool in pools]
-    assert theorem2.order(shuffled).failing
+    assert proposition6.order(shuffled).failing
     easy = [pool._replace(errors=1 / pool.errors) for pool in pools]
-    assert "its largest value" in theorem2.trade_off(easy).failing
+    assert "its largest value" in trade_off.trade_off(easy).failing
 
 
 def test_recomputed_weights_follow_a_plain_loop():
-    sets = theorem_a1.make_sets(np.random.default_rng(0), 4, 3)
+    sets = moving_weights.make_sets(np.random.default_rng(0), 4, 3)
     times = log_spaced(3000)  # as at smoke, so that nothing is compiled anew
-    run = theorem_a1.descend(sets, times, 0.5)
+    run = moving_weights.descend_arms(sets, times, 0.5)
     points = sets.points[0]
     theta, path, cost = np.zeros(3), 0.0, 0.0
     for _ in range(times[3]):
         losses = np.exp(-points @ theta)
-        weights = np.clip(losses / losses.mean(), *theorem_a1.BOUNDS)
+        weights = np.clip(losses / losses.mean(), *moving_weights.BOUNDS)
         gradient = -(weights * losses) @ points / len(points)
         theta = theta - 0.5 / np.mean(weights * losses) * gradient
         path += 0.5

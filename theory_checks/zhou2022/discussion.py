@@ -8,7 +8,6 @@ balanced test data, are compared between weightings of the same training set and
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,15 @@ from jax import Array
 from experiments.networks.models import make_model
 from theory_checks.common.reference import curve, mean_interval
 from theory_checks.records import Check, Plot, Row
+from theory_checks.zhou2022.flawed_data import (
+    NOISE,
+    NOISY,
+    NUM_TEST,
+    NUM_TRAIN,
+    TASKS,
+    FlawedData,
+    draw,
+)
 from weighting import (
     Batch,
     Weighting,
@@ -36,29 +44,14 @@ from weighting import (
 )
 from weighting.losses import logistic
 
-NUM_TRAIN = 100
-NUM_TEST = 1000
-NOISE = 0.2  # share of wrong labels
 NUM_STEPS = 400
 VALUES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # weights of the noisy samples
-TASKS = ("symmetric noise", "one-sided noise", "imbalance", "clean")
-NOISY = TASKS[:2]
 RIGHT_INSTEAD = "symmetric noise, right samples instead"
 EASY, HARD = ("SuperLoss", "truncated"), ("inverse frequency", "focal")
 MODELS = {"linear": "linear", "network": "mlp:5"}
 
 
-Runs = dict[str, dict[str, np.ndarray]]  # task -> scheme -> accuracies [S]
-
-
-class Data(NamedTuple):
-    """One training set and its test set; the inputs end in a constant one."""
-
-    inputs: Any  # [N, 3]
-    labels: Any  # [N]
-    is_noisy: Any  # [N]
-    test_inputs: Any  # [M, 3], one half of each class
-    class_counts: Any  # [2] of the given labels
+Accuracies = dict[str, dict[str, np.ndarray]]  # task -> scheme -> [S], by training set
 
 
 def checks(preset: str) -> list[Check]:
@@ -68,37 +61,7 @@ def checks(preset: str) -> list[Check]:
     return discussion()
 
 
-def draw(task: str, kind: str, rng: np.random.Generator) -> Data:
-    """Two Gaussians (for "linear") or two moons, with the task's flaw in the training set."""
-    rare = NUM_TRAIN // 11 if task == "imbalance" else NUM_TRAIN // 2
-    classes = np.repeat([0, 1], [NUM_TRAIN - rare, rare])
-    test_classes = np.repeat([0, 1], NUM_TEST // 2)
-    points = gaussians if kind == "linear" else moons
-    count = round(NOISE * NUM_TRAIN) if task in NOISY else 0
-    candidates = np.flatnonzero(classes == 0) if task == "one-sided noise" else np.arange(NUM_TRAIN)
-    is_noisy = np.isin(np.arange(NUM_TRAIN), rng.permutation(candidates)[:count])
-    labels = np.where(is_noisy, 1 - classes, classes)
-    inputs, test_inputs = (
-        np.column_stack([points(rng, group), np.ones(len(group))]).astype(np.float32)
-        for group in (classes, test_classes)
-    )
-    return Data(inputs, labels, is_noisy, test_inputs, np.bincount(labels, minlength=2))
-
-
-def gaussians(rng: np.random.Generator, classes: np.ndarray) -> np.ndarray:
-    """Unit Gaussians at a distance of two."""
-    return rng.normal(size=(len(classes), 2)) + (2 * classes[:, None] - 1) * np.array([1.0, 0.0])
-
-
-def moons(rng: np.random.Generator, classes: np.ndarray) -> np.ndarray:
-    """Two half circles that reach into one another, with noise of 0.2."""
-    angles, signs = rng.uniform(0, np.pi, len(classes)), 1 - 2 * classes
-    circles = np.column_stack([signs * np.cos(angles), signs * np.sin(angles)])
-    centers = np.where(classes[:, None] == 1, [0.5, 0.25], [-0.5, -0.25])
-    return circles + centers + 0.2 * rng.normal(size=circles.shape)
-
-
-def schemes(data: Data) -> dict[str, Weighting]:
+def _schemes(data: FlawedData) -> dict[str, Weighting]:
     """The weightings of both orders, and uniform weights."""
     rate = co_teaching_rate(NOISE, NUM_STEPS // 4)
     return {
@@ -110,7 +73,7 @@ def schemes(data: Data) -> dict[str, Weighting]:
     }
 
 
-def train(model_name: str, scheme: Weighting, data: Data, key: Array) -> Array:
+def _train(model_name: str, scheme: Weighting, data: FlawedData, key: Array) -> Array:
     """Balanced test accuracy after full-batch gradient descent on the logistic loss."""
     model, optimizer = make_model(model_name, 1), optax.sgd(0.5)
     step = make_train_step(model.apply, logistic, scheme, optimizer)
@@ -124,10 +87,10 @@ def train(model_name: str, scheme: Weighting, data: Data, key: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames=("model_name", "make_scheme"))
 def accuracies(
-    model_name: str, make_scheme: Callable[[Data], Weighting], data: Data, keys: Array
+    model_name: str, make_scheme: Callable[[FlawedData], Weighting], data: FlawedData, keys: Array
 ) -> Array:
     """Of R runs at once, [R]; data [R, ...]."""
-    return jax.vmap(lambda d, key: train(model_name, make_scheme(d), d, key))(data, keys)
+    return jax.vmap(lambda d, key: _train(model_name, make_scheme(d), d, key))(data, keys)
 
 
 def discussion(*, models: tuple[str, ...] = tuple(MODELS), num_seeds: int = 40) -> list[Check]:
@@ -137,15 +100,15 @@ def discussion(*, models: tuple[str, ...] = tuple(MODELS), num_seeds: int = 40) 
       models: keys of `MODELS`.
       num_seeds: training sets of each task.
     """
-    found = {model: compare(model, num_seeds) for model in models}
+    found = {model: _compare(model, num_seeds) for model in models}
     return [
-        noise(found),
-        imbalance(found),
-        absent({model: by_noisy_weight(model, num_seeds) for model in models}),
+        _with_label_noise(found),
+        _with_imbalance(found),
+        _of_absent_samples({model: _by_noisy_weight(model, num_seeds) for model in models}),
     ]
 
 
-def compare(model: str, num_seeds: int) -> Runs:
+def _compare(model: str, num_seeds: int) -> Accuracies:
     """Accuracies after training; the same data and initialization for every scheme."""
     stacked, keys = _draw_all(TASKS, model, num_seeds)
     names = ("uniform", *EASY, *HARD)
@@ -158,7 +121,7 @@ def compare(model: str, num_seeds: int) -> Runs:
     }
 
 
-def by_noisy_weight(model: str, num_seeds: int) -> dict[str, np.ndarray]:
+def _by_noisy_weight(model: str, num_seeds: int) -> dict[str, np.ndarray]:
     """Task -> accuracies [S, V] with each of `VALUES` on the noisy samples, one elsewhere.
 
     `RIGHT_INSTEAD` has symmetric noise too, and the weights on as many samples with right labels.
@@ -174,7 +137,7 @@ def by_noisy_weight(model: str, num_seeds: int) -> dict[str, np.ndarray]:
     return dict(zip((*NOISY, RIGHT_INSTEAD), by_task, strict=True))
 
 
-def noise(found: dict[str, Runs]) -> Check:
+def _with_label_noise(found: dict[str, Accuracies]) -> Check:
     """Easy-first with label noise, against the order by losses on the other side, focal weights."""
     rows, control = [], []
     for model, tasks in found.items():
@@ -201,7 +164,7 @@ def noise(found: dict[str, Runs]) -> Check:
     )
 
 
-def imbalance(found: dict[str, Runs]) -> Check:
+def _with_imbalance(found: dict[str, Accuracies]) -> Check:
     """Hard-first with imbalance."""
     rows, control = [], []
     for model, tasks in found.items():
@@ -230,7 +193,7 @@ def imbalance(found: dict[str, Runs]) -> Check:
     )
 
 
-def absent(found: dict[str, dict[str, np.ndarray]]) -> Check:
+def _of_absent_samples(found: dict[str, dict[str, np.ndarray]]) -> Check:
     """Weights of noisy samples, absent from the target, should fall."""
     rows, control, curves = [], [], {}
     one = VALUES.index(1.0)
@@ -258,30 +221,30 @@ def absent(found: dict[str, dict[str, np.ndarray]]) -> Check:
 
 
 _SCHEMES = {
-    name: functools.partial(lambda name, data: schemes(data)[name], name)
+    name: functools.partial(lambda name, data: _schemes(data)[name], name)
     for name in ("uniform", *EASY, *HARD)
 }
 
 
 @functools.partial(jax.jit, static_argnames=("model_name",))
-def _noisy_accuracies(model_name: str, data: Data, keys: Array) -> Array:
-    def one(data: Data, key: Array, value: Array) -> Array:
+def _noisy_accuracies(model_name: str, data: FlawedData, keys: Array) -> Array:
+    def one(data: FlawedData, key: Array, value: Array) -> Array:
         scheme = per_example(known_examples_weights(data.is_noisy, value))
-        return train(model_name, scheme, data, key)
+        return _train(model_name, scheme, data, key)
 
     over_values = jax.vmap(one, (None, None, 0))
     return jax.vmap(over_values, (0, 0, None))(data, keys, jnp.array(VALUES))
 
 
-def _draw_all(tasks: tuple[str, ...], model: str, num_seeds: int) -> tuple[Data, Array]:
-    """Data [T S, ...] and keys [T S]: seeds side by side within a task."""
+def _draw_all(tasks: tuple[str, ...], model: str, num_seeds: int) -> tuple[FlawedData, Array]:
+    """FlawedData [T S, ...] and keys [T S]: seeds side by side within a task."""
     sets = [
         draw(task, model, np.random.default_rng(seed))
         for task in tasks
         for seed in range(num_seeds)
     ]
     keys = jnp.tile(jax.random.split(jax.random.key(0), num_seeds), len(tasks))
-    return Data(*(np.stack(column) for column in zip(*sets, strict=True))), keys
+    return FlawedData(*(np.stack(column) for column in zip(*sets, strict=True))), keys
 
 
 def _gap(runs: dict[str, np.ndarray], one: tuple[str, ...], other: tuple[str, ...]) -> np.ndarray:

@@ -24,63 +24,67 @@ For the logistic loss :math:`w_i / (1 + e^{-u_i})` takes the place of :math:`w_i
 :math:`c_t`. Weights of zero have no finite :math:`c_t`.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from theory_checks.common.descent import log_spaced
-from theory_checks.common.reference import (
-    Solution,
-    clear_points,
-    curve,
-    mean_interval,
-    separable_points,
-    slope,
-    solve_max_margin,
-)
+from theory_checks.common.reference import curve, mean_interval, slope, solve_max_margin
 from theory_checks.records import Check, Plot, Row
-from weighting.implicit_bias.diagnostics import log_losses, log_slopes
+from theory_checks.zhou2022.moving_weights import (
+    ANY,
+    ARMS,
+    BOUNDS,
+    CLIPPED,
+    COUNT,
+    DIFFICULTIES,
+    UNBOUNDED,
+    ArmPaths,
+    SeparableSets,
+    descend_arms,
+    log_uniform,
+    make_sets,
+)
 from weighting.implicit_bias.max_margin import max_margin
 
-BOUNDS = (0.1, 10.0)  # b and B
-COUNT = 20  # examples of a data set
-DIFFICULTIES = ("loss", "1 - p", "gradient norm", "margin", "easy first")
-ANY = ("random", "adversary")
-STATIC = ("static uniform", "static random")
-UNBOUNDED = ("zero on the support", "zero on the harder half", "1 / loss, not clipped")
-ARMS = DIFFICULTIES + ANY + STATIC + UNBOUNDED
-CLIPPED = len(DIFFICULTIES + ANY + STATIC)  # the arms within the bounds come first
+MOVING = range(len(DIFFICULTIES + ANY))  # arms within the bounds whose weights change
+UNIFORM, RANDOM = ARMS.index("static uniform"), ARMS.index("static random")
+ZERO, _, INVERSE_LOSS = (ARMS.index(name) for name in UNBOUNDED)
+STEPS = ((10.0, False), (0.01, False), (1.0, True))  # rates, and whether the step is constant
 
 
-class Sets(NamedTuple):
-    """S data sets of equal size, labels folded in, with their max-margin solutions."""
+class _ProofGaps(NamedTuple):
+    """Largest excess at random parameters and weights of one data set, or of several."""
 
-    points: np.ndarray  # [S, N, D]
-    direction: np.ndarray  # [S, D]
-    margin: np.ndarray  # [S]
-    support: np.ndarray  # [S, N] boolean
-    static: np.ndarray  # [S, N], the weights of "static random"
+    gibbs: float  # (1): sum q u - min u - c
+    pull: float  # (3): g . r - c
+    altered: float  # (1) with the largest weight in the smallest one's place
 
 
-class Run(NamedTuple):
-    """Every arm on every data set at T recorded times."""
+class _BoundShares(NamedTuple):
+    """Along one descent; or arrays [R, ...] of several."""
 
-    params: np.ndarray  # [S, T, A, D]
-    path: np.ndarray  # [S, T, A], the sum of the h so far: S_t
-    squares: np.ndarray  # [S, T, A], of their squares
-    cost: np.ndarray  # [S, T, A], of h times c
+    progress: np.ndarray  # [S, T, CLIPPED], margin times S_t over the component along theta*
+    used: np.ndarray  # [S, T, CLIPPED], squared component across over its bound
+    blind: np.ndarray  # [S], left over right side for zero weights, as if c were finite
+
+
+class _Angles(NamedTuple):
+    """Of the arms at recorded times, over data sets of all sizes."""
+
+    to_max_margin: np.ndarray  # [S, T, A]
+    constant_steps: np.ndarray  # [S, T', A], the same with constant steps
+    to_smaller: np.ndarray  # [S], at the end, of zero on the support to the rest's direction
+    to_mean: np.ndarray  # [S], at the end, of 1 / loss to the mean point
 
 
 def checks(preset: str) -> list[Check]:
     """The bound and the limit; short runs for "smoke"."""
     if preset == "smoke":
-        return [bound(num_sets=4, num_params=200, last=3000,
-                  losses=("exponential",), sizes=(3,)),
-                limit(num_sets=4, last=3000, last_constant=3000, sizes=(3,))]  # fmt: skip
+        return [
+            bound(num_sets=4, num_params=200, last=3000, losses=("exponential",), sizes=(3,)),
+            limit(num_sets=4, last=3000, last_constant=3000, sizes=(3,)),
+        ]
     return [bound(), limit()]
 
 
@@ -96,46 +100,45 @@ def bound(
 ) -> Check:
     """The steps of the proof at random parameters, and the bound, times `tighten`, on descent."""
     rng = np.random.default_rng(seed)
-    gibbs, turn, without = -np.inf, -np.inf, -np.inf
-    worst, progress, blind, share = 0.0, 0.0, 0.0, []
+    sets, excess = [], []
     for size in sizes:
-        sets = make_sets(rng, num_sets, size)
-        for points, direction, margin, _, _ in zip(*sets, strict=True):
-            excess = anywhere(rng, points, direction, margin, num_params)
-            gibbs, turn, without = (
-                max(pair) for pair in zip((gibbs, turn, without), excess, strict=True)
-            )
-        for loss in losses:
-            for rate, constant in ((10.0, False), (0.01, False), (1.0, True)):
-                run = descend(sets, log_spaced(last), rate, loss=loss, constant=constant)
-                along, across = split(run.params, sets.direction)
-                reach = sets.margin[:, None, None] * run.path
-                kept = slice(None, CLIPPED)
-                progress = max(progress, float(np.max((reach / along)[..., kept])))
-                used = across**2 / (2 * run.cost + run.squares)
-                worst = max(worst, float(np.max(used[..., kept])) / tighten)
-                share.append(float(np.median(used[:, -1, kept])))
-                # Zero weights left out of the minimum, as if c were finite.
-                budget = 2 * np.log(COUNT) * run.path + run.squares
-                blind = max(blind, float(np.max(((across / along) ** 2 * reach**2 / budget)[
-                    :, -1, ARMS.index("zero on the support")])))  # fmt: skip
+        sets.append(make_sets(rng, num_sets, size))
+        excess += _proof_gaps(rng, sets[-1], num_params)
+    gaps = _ProofGaps(*np.max(excess, axis=0).tolist())
+    along = [
+        _bound_shares(own, descend_arms(own, log_spaced(last), rate, loss=loss, constant=constant))
+        for own in sets
+        for loss in losses
+        for rate, constant in STEPS
+    ]
+    found = _BoundShares(*(np.stack(column) for column in zip(*along, strict=True)))
+    largest, ends = float(found.used.max()), np.median(found.used[:, :, -1], axis=(1, 2))
+    rows = (
+        Row("random theta and w: sum q u - min u - log(sum w / min w)", gaps.gibbs, 1e-12),
+        Row("the pull across theta*, less that logarithm", gaps.pull, 1e-12),
+        Row(
+            "margin times S over the component along theta*",
+            float(found.progress.max()),
+            1 + 1e-12,
+        ),
+        Row("squared component across over its bound: largest", largest / tighten, 1 + 1e-12),
+        Row("its median at the end", float(np.median(ends))),
+    )
     return Check(
         "Z-TA1 bound",
         "weights in [b, B] chosen anew at every step: tan^2 of the angle <= (2 S log(n B / b) + "
         "sum h^2) / (margin S)^2",
         "EXACT-CORR",
-        (
-            Row("random theta and w: sum q u - min u - log(sum w / min w)", gibbs, 1e-12),
-            Row("the pull across theta*, less that logarithm", turn, 1e-12),
-            Row("margin times S over the component along theta*", progress, 1 + 1e-12),
-            Row("squared component across over its bound: largest", worst, 1 + 1e-12),
-            Row("its median at the end", float(np.median(share))),
-        ),
+        rows,
         assumptions=f"{', '.join(losses)} loss, |z_i| <= 1, start at zero, weights in {BOUNDS} by "
         "difficulty, at random, or by an adversary; any steps",
         control=(
-            Row("zero on the support: left / right side, zeros left out", blind, 1.0),
-            Row("sum q u - min u - log(sum w / max w)", without, 1e-12),
+            Row(
+                "zero on the support: left / right side, zeros left out",
+                float(found.blind.max()),
+                1.0,
+            ),
+            Row("sum q u - min u - log(sum w / max w)", gaps.altered, 1e-12),
         ),
         erratum=(
             "The text says that difficulty-based weights do not change the max-margin direction; "
@@ -156,123 +159,72 @@ def limit(
 ) -> Check:
     """Z-TA1: angles to the max-margin direction along descent, weights recomputed at each step."""
     rng = np.random.default_rng(seed)
+    sets = [make_sets(rng, num_sets, size, clear=True) for size in sizes]
     times = log_spaced(last)
-    angles, constant_angles, smaller, mean_point, solver = [], [], [], [], 0.0
-    for size in sizes:
-        sets = make_sets(rng, num_sets, size, clear=True)
-        for points, direction in zip(sets.points, sets.direction, strict=True):
-            own = max_margin(points, np.ones(len(points)))
-            solver = max(solver, float(np.linalg.norm(np.asarray(own.direction) - direction)))
-        run = descend(sets, times, 1.0, bounds=bounds)
-        angles.append(angle(run.params, sets.direction[:, None, None]))
-        rest, means = others(sets)
-        smaller.append(angle(run.params, rest[:, None, None])[..., ARMS.index(UNBOUNDED[0])])
-        mean_point.append(angle(run.params, means[:, None, None])[..., ARMS.index(UNBOUNDED[2])])
-        slow = descend(sets, log_spaced(last_constant), 1.0, constant=True, bounds=bounds)
-        constant_angles.append(angle(slow.params, sets.direction[:, None, None]))
-    angles, constant = np.concatenate(angles), np.concatenate(constant_angles)
-    half = len(times) // 2
+    each = [_angles(own, times, log_spaced(last_constant), bounds) for own in sets]
+    found = _Angles(*(np.concatenate(column) for column in zip(*each, strict=True)))
+    angles, half = found.to_max_margin, len(times) // 2
     slopes = slope(np.log(times[half:]), np.moveaxis(np.log(angles[:, half:]), 1, -1))  # [S, A]
-    rows = [Row("max-margin direction, library against SciPy", solver, 1e-8)]
-    moving = range(len(DIFFICULTIES + ANY))
-    for i in moving:
-        mean, low, high = mean_interval(slopes[:, i])
-        rows += [
-            Row(f"{ARMS[i]}: largest angle after {last} steps 1 / L", angles[:, -1, i].max(), 0.02),
-            Row("slope of log angle on log t, mean", mean),
-            Row("its 95 % interval over data sets, low", low),
-            Row("high", high, -0.5),
-        ]
-    static = angles[:, -1, ARMS.index("static uniform")]
-    rows.append(Row("static uniform weights: largest angle", static.max(), 0.02))
-    rows.append(Row("static random weights: largest angle", angles[:, -1, CLIPPED - 1].max(), 0.02))
-    for i in moving:
-        ratio = np.exp(mean_interval(np.log(angles[:, -1, i] / static)))
-        rows.append(Row(f"{ARMS[i]}: angle over static uniform's, geometric mean", ratio[0]))
-        rows.append(Row("95 % interval, low", ratio[1]))
-        rows.append(Row("95 % interval, high", ratio[2]))
-    decade = constant[:, [-5, -1], :CLIPPED]
-    rows += [
-        Row(f"constant step, {last_constant} steps: largest angle", decade[:, 1].max()),
-        Row("largest angle over that a decade earlier, difficulties, mean",
-            float(np.mean(decade[:, 1, : len(DIFFICULTIES)] / decade[:, 0, : len(DIFFICULTIES)])),
-            1.0),
-        Row("zero on the support: largest angle to the smaller problem's direction",
-            np.concatenate(smaller)[:, -1].max(), 0.02),
-        Row("1 / loss, not clipped: largest angle to the mean point",
-            np.concatenate(mean_point)[:, -1].max(), 1e-9),
-    ]  # fmt: skip
-    zero = [ARMS.index(name) for name in UNBOUNDED]
-    control = [Row(f"{ARMS[i]}: smallest angle", angles[:, -1, i].min(), 0.02) for i in zero]
-    control += [Row("zero on the support: slope of log angle, smallest", slopes[:, zero[0]].min(),
-                    -0.5)]  # fmt: skip
-    shown = ("loss", "margin", "random", "static uniform", "zero on the support")
+    solver = max(_solver_distance(own) for own in sets)
+    rows = (
+        Row("max-margin direction, library against SciPy", solver, 1e-8),
+        *(row for arm in MOVING for row in _arm_rows(arm, angles[:, -1], slopes, last)),
+        Row("static uniform weights: largest angle", float(angles[:, -1, UNIFORM].max()), 0.02),
+        Row("static random weights: largest angle", float(angles[:, -1, RANDOM].max()), 0.02),
+        *(row for arm in MOVING for row in _ratio_rows(arm, angles[:, -1])),
+        *_constant_step_rows(found.constant_steps, last_constant),
+        Row(
+            "zero on the support: largest angle to the smaller problem's direction",
+            float(found.to_smaller.max()),
+            0.02,
+        ),
+        Row(
+            "1 / loss, not clipped: largest angle to the mean point",
+            float(found.to_mean.max()),
+            1e-9,
+        ),
+    )
+    control = (
+        *(
+            Row(f"{name}: smallest angle", float(angles[:, -1, ARMS.index(name)].min()), 0.02)
+            for name in UNBOUNDED
+        ),
+        Row(
+            "zero on the support: slope of log angle, smallest",
+            float(slopes[:, ZERO].min()),
+            -0.5,
+        ),
+    )
     return Check(
         "Z-TA1",
         "weights by difficulty, clipped to [b, B], leave the limit direction at max-margin",
         "LIMIT",
-        tuple(Row(row.quantity, float(row.value), row.bound) for row in rows),
+        rows,
         assumptions="separable points in the unit ball, exponential loss; weights recomputed at "
         f"each step, scaled to mean one and then clipped to {bounds}",
-        control=tuple(Row(row.quantity, float(row.value), row.bound) for row in control),
-        plot=Plot(
-            "steps 1 / L",
-            "median angle to the max-margin direction",
-            {
-                name: curve(times, np.median(angles[..., ARMS.index(name)], axis=0))
-                for name in shown
-            },
-            "xy",
-        ),
+        control=control,
+        plot=_plot(times, angles),
     )
 
 
-def make_sets(rng: np.random.Generator, num_sets: int, size: int, *, clear: bool = False) -> Sets:
-    """Random separable data sets; with `clear` the other points are far from the supports."""
-    points, solutions, static = [], [], []
-    while len(points) < num_sets:
-        drawn = (
-            clear_points(rng, COUNT, size)
-            if clear
-            else separable_points(rng, COUNT, size, gap=(0.2, 0.6))
-        )
-        solution = solve_max_margin(drawn)
-        points.append(drawn)
-        solutions.append(solution)
-        static.append(log_uniform(rng, COUNT))
-    directions, margins, duals = (np.stack(column) for column in zip(*solutions, strict=True))
-    return Sets(np.stack(points), directions, margins, duals > 1e-9, np.stack(static))
+def angle(params: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Angles between params [..., D] and unit vectors, accurate also where they are small."""
+    units = params / np.linalg.norm(params, axis=-1, keepdims=True)
+    apart = np.linalg.norm(units - direction, axis=-1)
+    return 2 * np.arctan2(apart, np.linalg.norm(units + direction, axis=-1))
 
 
-def log_uniform(rng: np.random.Generator, shape: int | tuple[int, int]) -> np.ndarray:
-    """Weights between the bounds, uniform in their logarithm."""
-    return np.exp(rng.uniform(np.log(BOUNDS[0]), np.log(BOUNDS[1]), shape))
-
-
-def others(sets: Sets) -> tuple[np.ndarray, np.ndarray]:
-    """Directions [S, D]: max-margin without the support vectors, and the mean point."""
-    solutions: list[Solution] = [
-        solve_max_margin(points[~support])
-        for points, support in zip(sets.points, sets.support, strict=True)
+def _proof_gaps(rng: np.random.Generator, sets: SeparableSets, num_params: int) -> list[_ProofGaps]:
+    return [
+        _proof_gaps_of_one(rng, points, direction, num_params)
+        for points, direction in zip(sets.points, sets.direction, strict=True)
     ]
-    means = sets.points.mean(axis=1)
-    return (
-        np.stack([solution.direction for solution in solutions]),
-        means / np.linalg.norm(means, axis=1, keepdims=True),
-    )
 
 
-def anywhere(
-    rng: np.random.Generator,
-    points: np.ndarray,
-    direction: np.ndarray,
-    margin: float,
-    num_params: int,
-) -> tuple[float, float, float]:
-    """Largest excess of steps (1) and (3) of the proof at random parameters and weights.
-
-    The third is that of (1) with the largest weight in the smallest one's place.
-    """
+def _proof_gaps_of_one(
+    rng: np.random.Generator, points: np.ndarray, direction: np.ndarray, num_params: int
+) -> _ProofGaps:
+    """Steps (1) and (3) of the proof at random parameters and weights of one data set."""
     params = rng.normal(size=(num_params, points.shape[1]))
     params = params * 10 ** rng.uniform(-2, 3, (num_params, 1))
     params *= np.sign(params @ direction)[:, None]
@@ -287,149 +239,115 @@ def anywhere(
     pull = np.sum((q @ points) * across, axis=1)
     c = total - np.log(weights.min(axis=1))
     scale = 1 + np.abs(u).max(axis=1)
-    return (
-        float(np.max((mean - c) / scale)),
-        float(np.max((pull - c) / scale)),
-        float(np.max((mean - total + np.log(weights.max(axis=1))) / scale)),
+    return _ProofGaps(
+        gibbs=float(np.max((mean - c) / scale)),
+        pull=float(np.max((pull - c) / scale)),
+        altered=float(np.max((mean - total + np.log(weights.max(axis=1))) / scale)),
     )
 
 
-def descend(
-    sets: Sets,
-    times: np.ndarray,
-    rate: float,
-    *,
-    loss: str = "exponential",
-    constant: bool = False,
-    bounds: tuple[float, float] = BOUNDS,
-) -> Run:
-    """Every arm on every data set from zero; steps rate / L, or rate if `constant`.
-
-    L is the weighted mean of the loss's slopes, which for the exponential loss is the risk.
-    """
-    with jax.enable_x64(True):
-        lengths = jnp.asarray(np.diff(np.append(0, times)))
-        arrays = (sets.points, sets.direction, sets.support, sets.static)
-        records = _descend_all(
-            *(jnp.asarray(value) for value in arrays),
-            jax.random.split(jax.random.key(0), len(sets.points)),
-            lengths,
-            jnp.asarray(rate),
-            jnp.asarray(constant),
-            jnp.asarray(bounds),
-            loss=loss,
-        )
-        return Run(*(np.asarray(record) for record in records))
+def _bound_shares(sets: SeparableSets, run: ArmPaths) -> _BoundShares:
+    """Steps (2) and (4) of the proof along descent."""
+    along, across = _components(run.params, sets.direction)
+    reach = sets.margin[:, None, None] * run.path
+    used = across**2 / (2 * run.cost + run.squares)
+    # Zero weights left out of the minimum, as if c were finite.
+    budget = 2 * np.log(COUNT) * run.path + run.squares
+    blind = (across / along) ** 2 * reach**2 / budget
+    return _BoundShares((reach / along)[..., :CLIPPED], used[..., :CLIPPED], blind[:, -1, ZERO])
 
 
-@functools.partial(jax.jit, static_argnames="loss")
-def _descend_all(*arguments: Array, loss: str) -> tuple[Array, ...]:
-    run = functools.partial(_descend, loss=loss)
-    return jax.vmap(run, (0, 0, 0, 0, 0, None, None, None, None))(*arguments)
-
-
-def _descend(
-    points: Array,
-    direction: Array,
-    support: Array,
-    static: Array,
-    key: Array,
-    lengths: Array,
-    rate: Array,
-    constant: Array,
-    bounds: Array,
-    *,
-    loss: str,
-) -> tuple[Array, ...]:
-    arms, count = len(ARMS), len(points)
-
-    def step(index: Array, carry: tuple) -> tuple:
-        params, path, squares, cost, total = carry
-        u = params @ points.T
-        across = params - (params @ direction)[:, None] * direction[None]
-        draws = jax.random.bernoulli(jax.random.fold_in(key, total), shape=(count,))
-        log_weights = arm_log_weights(u, points, across, draws, support, static, bounds, loss)
-        pulls = log_weights + jax.vmap(functools.partial(log_slopes, loss=loss))(u)
-        log_scale = jax.nn.logsumexp(pulls, axis=1, keepdims=True)
-        q = jnp.exp(pulls - log_scale)
-        h = rate * jnp.where(constant, jnp.exp(log_scale[:, 0]) / count, 1.0)
-        effective = pulls + u
-        c = jax.nn.logsumexp(effective, axis=1) - jnp.min(effective, axis=1)
-        return (
-            params + h[:, None] * (q @ points),
-            path + h,
-            squares + h**2,
-            cost + h * c,
-            total + 1,
-        )
-
-    def segment(carry: tuple, length: Array) -> tuple[tuple, tuple]:
-        carry = jax.lax.fori_loop(0, length, step, carry)
-        return carry, carry[:-1]
-
-    zeros = jnp.zeros(arms)
-    start = (jnp.zeros((arms, points.shape[1])), zeros, zeros, zeros, jnp.zeros((), int))
-    return jax.lax.scan(segment, start, lengths)[1]
-
-
-def arm_log_weights(
-    u: Array,
-    points: Array,
-    across: Array,
-    draws: Array,
-    support: Array,
-    static: Array,
-    bounds: Array,
-    loss: str,
-) -> Array:
-    """Logarithms of the weights of every arm [A, N] at its own margins u [A, N].
-
-    Args:
-      u: margins [A, N].
-      points: [N, D].
-      across: [A, D], the parameters' components orthogonal to the max-margin direction.
-      draws: [N] boolean, for "random".
-      support: [N] boolean.
-      static: [N], for "static random".
-      bounds: b and B.
-      loss: "exponential" or "logistic".
-    """
-    log_loss = jax.vmap(functools.partial(log_losses, loss=loss))(u)
-    sizes = jnp.log(jnp.linalg.norm(points, axis=1))
-    spread = jnp.std(u[3]) + 1e-12
-    difficulty = jnp.stack(
-        [
-            log_loss[0],
-            log_slopes(u[1], "logistic"),
-            log_slopes(u[2], loss) + sizes,
-            -2 * u[3] / spread,
-            -log_loss[4],
-        ]
-    )
-    log_means = jax.nn.logsumexp(difficulty, axis=1, keepdims=True) - jnp.log(len(points))
-    low, high = jnp.log(bounds[0]), jnp.log(bounds[1])
-    clipped = jnp.clip(difficulty - log_means, low, high)
-    extremes = jnp.stack([draws, points @ across[6] > 0])
-    zero = jnp.where(support, -jnp.inf, log_loss[9])
-    harder = jnp.where(u[10] < jnp.median(u[10]), -jnp.inf, 0.0)
-    return jnp.concatenate(
-        [
-            clipped,
-            jnp.where(extremes, high, low),
-            jnp.stack([jnp.zeros_like(static), jnp.log(static), zero, harder, -log_loss[11]]),
-        ]
-    )
-
-
-def split(params: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _components(params: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Component of params [S, ..., D] along a unit vector [S, D], and the norm of the rest."""
     unit = direction[:, None, None]
     along = np.sum(params * unit, axis=-1)
     return along, np.linalg.norm(params - along[..., None] * unit, axis=-1)
 
 
-def angle(params: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Angles between params [..., D] and unit vectors, accurate also where they are small."""
-    units = params / np.linalg.norm(params, axis=-1, keepdims=True)
-    apart = np.linalg.norm(units - direction, axis=-1)
-    return 2 * np.arctan2(apart, np.linalg.norm(units + direction, axis=-1))
+def _angles(
+    sets: SeparableSets,
+    times: np.ndarray,
+    constant_times: np.ndarray,
+    bounds: tuple[float, float],
+) -> _Angles:
+    """Descent on data sets of one size, with steps 1 / L and with constant steps."""
+    run = descend_arms(sets, times, 1.0, bounds=bounds)
+    slow = descend_arms(sets, constant_times, 1.0, constant=True, bounds=bounds)
+    best = sets.direction[:, None, None]
+    rest, means = _other_directions(sets)
+    return _Angles(
+        to_max_margin=angle(run.params, best),
+        constant_steps=angle(slow.params, best),
+        to_smaller=angle(run.params[:, -1, ZERO], rest),
+        to_mean=angle(run.params[:, -1, INVERSE_LOSS], means),
+    )
+
+
+def _other_directions(sets: SeparableSets) -> tuple[np.ndarray, np.ndarray]:
+    """Directions [S, D]: max-margin without the support vectors, and the mean point."""
+    rest = [
+        solve_max_margin(points[~support]).direction
+        for points, support in zip(sets.points, sets.support, strict=True)
+    ]
+    means = sets.points.mean(axis=1)
+    return np.stack(rest), means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def _solver_distance(sets: SeparableSets) -> float:
+    """Between the library's max-margin directions and SciPy's, largest."""
+    own = [max_margin(points, np.ones(len(points))).direction for points in sets.points]
+    return float(
+        np.max(
+            [np.linalg.norm(np.asarray(u) - v) for u, v in zip(own, sets.direction, strict=True)]
+        )
+    )
+
+
+def _arm_rows(arm: int, ends: np.ndarray, slopes: np.ndarray, last: int) -> list[Row]:
+    """Angles at the end [S, A] and slopes of log angle on log t [S, A]."""
+    mean, low, high = mean_interval(slopes[:, arm])
+    return [
+        Row(
+            f"{ARMS[arm]}: largest angle after {last} steps 1 / L",
+            float(ends[:, arm].max()),
+            0.02,
+        ),
+        Row("slope of log angle on log t, mean", mean),
+        Row("its 95 % interval over data sets, low", low),
+        Row("high", high, -0.5),
+    ]
+
+
+def _ratio_rows(arm: int, ends: np.ndarray) -> list[Row]:
+    """Angles at the end [S, A] over those of uniform weights."""
+    ratio, low, high = np.exp(mean_interval(np.log(ends[:, arm] / ends[:, UNIFORM]))).tolist()
+    return [
+        Row(f"{ARMS[arm]}: angle over static uniform's, geometric mean", ratio),
+        Row("95 % interval, low", low),
+        Row("95 % interval, high", high),
+    ]
+
+
+def _constant_step_rows(angles: np.ndarray, last: int) -> list[Row]:
+    """Angles [S, T, A] at the end, and against those a decade (four records) earlier."""
+    end, earlier = angles[:, -1, :CLIPPED], angles[:, -5, :CLIPPED]
+    ratios = end[:, : len(DIFFICULTIES)] / earlier[:, : len(DIFFICULTIES)]
+    return [
+        Row(f"constant step, {last} steps: largest angle", float(end.max())),
+        Row(
+            "largest angle over that a decade earlier, difficulties, mean",
+            float(np.mean(ratios)),
+            1.0,
+        ),
+    ]
+
+
+def _plot(times: np.ndarray, angles: np.ndarray) -> Plot:
+    shown = ("loss", "margin", "random", "static uniform", "zero on the support")
+    medians = np.median(angles, axis=0)  # [T, A]
+    return Plot(
+        "steps 1 / L",
+        "median angle to the max-margin direction",
+        {name: curve(times, medians[:, ARMS.index(name)]) for name in shown},
+        "xy",
+    )
