@@ -40,7 +40,7 @@ from experiments.tools.files import write_arrays, write_csv, write_json
 from experiments.tools.tables import align
 from experiments.training.fitting import last, make_fit, make_predict
 from weighting import losses
-from weighting.schemes.margin_based import margins
+from weighting.metrics import margins
 
 Labelled = tuple[Array, Array]
 BOUND = 1.96
