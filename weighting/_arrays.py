@@ -1,7 +1,8 @@
-"""Array arithmetic that several schemes share.
+"""Array arithmetic that schemes and difficulty measures share.
 
-Reading a batch's signals and scaling weights; tables keyed by example; running averages; and
-weights that average to one within bounds.
+In this order: a batch's signals, or an error that names what is missing; weights as a scheme
+returns them; ranks and quantiles among valid examples; tables [N] of one row per training example;
+running averages; and weights that average to one within bounds.
 """
 
 from typing import Any, NamedTuple
@@ -13,17 +14,11 @@ from jax import Array
 from weighting._checks import concrete, require
 from weighting.base import Signals, mean_one
 
-
-def finish(weights: Array, signals: Signals, normalize: bool) -> Array:
-    """Mean one over the batch, or the native scale with padding at zero; in the losses' dtype."""
-    weights = mean_one(weights, signals.valid) if normalize else weights * signals.valid
-    return weights.astype(signals.losses.dtype)
+NUM_BISECTIONS = 64  # down to neighbouring floats
+LARGEST_EXPONENT = 80.0  # no weight that averages to one comes near exp(80)
 
 
-def descending_rank(values: Array, among: Array) -> Array:
-    """Rank of each value among the selected examples, 0 for the largest; ties by position."""
-    order = jnp.argsort(jnp.where(among, -values, jnp.inf), stable=True)
-    return jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+# --- a batch's signals ----------------------------------------------------------------------------
 
 
 def read_indices(scheme: str, signals: Signals) -> Array:
@@ -47,13 +42,63 @@ def read_features(scheme: str, signals: Signals) -> Array:
     return require(scheme, "signals.features", signals.features, remedy)
 
 
-def write(table: Array, indices: Array, valid: Array, values: Array) -> Array:
-    """A copy of the table [N, ...] with the valid rows of `values` [B, ...] at their indices.
+# --- weights and numbers --------------------------------------------------------------------------
 
-    Padding may repeat a real index, so its writes go out of bounds, where they are dropped.
+
+def finish(weights: Array, signals: Signals, normalize: bool) -> Array:
+    """Mean one over the batch, or the native scale with padding at zero; in the losses' dtype."""
+    weights = mean_one(weights, signals.valid) if normalize else weights * signals.valid
+    return weights.astype(signals.losses.dtype)
+
+
+def at_least_float32(values: Array) -> Array:
+    """The values in float32, or in their own type if that is wider."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def safe_sqrt(squares: Array) -> Array:
+    """Square root with gradient zero, not infinity, at zero."""
+    is_zero = squares == 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squares)))
+
+
+# --- ranks and quantiles --------------------------------------------------------------------------
+
+
+def descending_rank(values: Array, among: Array) -> Array:
+    """Rank of each value among the selected examples, 0 for the largest; ties by position."""
+    order = jnp.argsort(jnp.where(among, -values, jnp.inf), stable=True)
+    return jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+
+
+def mid_ranks(values: Array, keep: Array | None = None) -> Array:
+    """Ascending ranks, 0 for the smallest of those kept; equal values share their average rank."""
+    if keep is None:
+        keep = jnp.ones(values.shape, bool)
+    ordered = jnp.sort(jnp.where(keep, values, jnp.inf))
+    num_below = jnp.searchsorted(ordered, values, side="left")
+    num_up_to = jnp.minimum(jnp.searchsorted(ordered, values, side="right"), jnp.sum(keep))
+    return (num_below + num_up_to - 1) / 2
+
+
+def whole_count(fraction: float | Array, count: int | Array) -> Array:
+    """The fraction of a count, rounded up; 0.7 of 10 is 7 in spite of rounding."""
+    product = jnp.asarray(fraction * count, float)
+    return jnp.ceil(product * (1 - 4 * jnp.finfo(product.dtype).eps)).astype(jnp.int32)
+
+
+def masked_quantile(values: Array, valid: Array, fraction: float | Array) -> Array:
+    """The smallest value that at least the given fraction of the valid ones do not exceed.
+
+    Always one of the values (no interpolation), so that doubling a batch does not move it; their
+    minimum for fraction 0, zero if none is valid.
     """
-    target = jnp.where(valid > 0, indices, table.shape[0])
-    return table.at[target].set(values.astype(table.dtype), mode="drop")
+    keep = valid > 0
+    position = jnp.clip(whole_count(fraction, jnp.sum(keep)) - 1, 0)
+    return jnp.where(jnp.any(keep), jnp.sort(jnp.where(keep, values, jnp.inf))[position], 0)
+
+
+# --- tables with a row per training example -------------------------------------------------------
 
 
 def last_occurrence(indices: Array, valid: Array) -> Array:
@@ -69,6 +114,18 @@ def last_occurrence(indices: Array, valid: Array) -> Array:
     return jnp.zeros(indices.shape, bool).at[order].set(is_last) & (valid > 0)
 
 
+def write(table: Array, indices: Array, valid: Array, values: Array) -> Array:
+    """A copy of the table [N, ...] with the valid rows of `values` [B, ...] at their indices.
+
+    Padding may repeat a real index, so its writes go out of bounds, where they are dropped.
+    """
+    target = jnp.where(valid > 0, indices, table.shape[0])
+    return table.at[target].set(values.astype(table.dtype), mode="drop")
+
+
+# --- running averages -----------------------------------------------------------------------------
+
+
 def running_moments(
     count: Array, mean: Array, variance: Array, value: Array
 ) -> tuple[Array, Array, Array]:
@@ -78,16 +135,6 @@ def running_moments(
     mean = mean + deviation / count
     variance = variance + (deviation * (value - mean) - variance) / count
     return count, mean, variance
-
-
-def mid_ranks(values: Array, keep: Array | None = None) -> Array:
-    """Ascending ranks, 0 for the smallest of those kept; equal values share their average rank."""
-    if keep is None:
-        keep = jnp.ones(values.shape, bool)
-    ordered = jnp.sort(jnp.where(keep, values, jnp.inf))
-    num_below = jnp.searchsorted(ordered, values, side="left")
-    num_up_to = jnp.minimum(jnp.searchsorted(ordered, values, side="right"), jnp.sum(keep))
-    return (num_below + num_up_to - 1) / 2
 
 
 class RunningAverage(NamedTuple):
@@ -119,30 +166,7 @@ def update_average(
     return average, RunningAverage(average, count)
 
 
-def at_least_float32(values: Array) -> Array:
-    """The values in float32, or in their own type if that is wider."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
-
-
-def whole_count(fraction: float | Array, count: int | Array) -> Array:
-    """The fraction of a count, rounded up; 0.7 of 10 is 7 in spite of rounding."""
-    product = jnp.asarray(fraction * count, float)
-    return jnp.ceil(product * (1 - 4 * jnp.finfo(product.dtype).eps)).astype(jnp.int32)
-
-
-def masked_quantile(values: Array, valid: Array, fraction: float | Array) -> Array:
-    """The smallest value that at least the given fraction of the valid ones do not exceed.
-
-    Always one of the values (no interpolation), so that doubling a batch does not move it; their
-    minimum for fraction 0, zero if none is valid.
-    """
-    keep = valid > 0
-    position = jnp.clip(whole_count(fraction, jnp.sum(keep)) - 1, 0)
-    return jnp.where(jnp.any(keep), jnp.sort(jnp.where(keep, values, jnp.inf))[position], 0)
-
-
-NUM_BISECTIONS = 64  # down to neighbouring floats
-LARGEST_EXPONENT = 80.0  # no weight that averages to one comes near exp(80)
+# --- weights that average to one within bounds ----------------------------------------------------
 
 
 def check_bounds(low: Any, high: Any) -> None:

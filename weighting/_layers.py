@@ -104,7 +104,7 @@ def walk(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-class Network(NamedTuple):
+class TracedNetwork(NamedTuple):
     """A traced loss vector as a function of parameters, batch and perturbations of its layers."""
 
     closed: core.ClosedJaxpr
@@ -143,8 +143,8 @@ class Network(NamedTuple):
         return [x.number for x in outputs], operands
 
 
-def trace(losses_fn: Callable[..., Any], params: Any, batch: Any) -> tuple[Network, Any, Any]:
+def trace(losses_fn: Callable[..., Any], params: Any, batch: Any) -> tuple[TracedNetwork, Any, Any]:
     """The network of (params, batch) -> (losses [B], aux), and the shapes of both."""
     closed, (losses, aux) = jax.make_jaxpr(losses_fn, return_shape=True)(params, batch)
     size = losses.shape[0] if np.ndim(losses) else 0
-    return Network(closed, len(jax.tree.leaves(params)), size), losses, aux
+    return TracedNetwork(closed, len(jax.tree.leaves(params)), size), losses, aux

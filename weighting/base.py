@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from weighting._types import PyTree
 from weighting.linearize import masked_mean
-
-PyTree = Any
 
 
 class Signals(NamedTuple):
@@ -31,9 +30,7 @@ class Signals(NamedTuple):
     @property
     def valid(self) -> Array:
         """The mask as an array of the losses' dtype; ones where no mask was given."""
-        if self.mask is None:
-            return jnp.ones_like(self.losses)
-        return self.mask.astype(self.losses.dtype)
+        return valid_of(self.mask, self.losses)
 
 
 class InitFn(Protocol):
@@ -118,6 +115,16 @@ def chain(*schemes: Weighting) -> Weighting:
         return weights, tuple(states)
 
     return Weighting(init_fn, update_fn)
+
+
+def valid_of(mask: Array | None, values: Array) -> Array:
+    """The mask in the values' dtype; ones where no mask was given."""
+    return jnp.ones_like(values) if mask is None else mask.astype(values.dtype)
+
+
+def is_valid(mask: Array | None, values: Array) -> Array:
+    """The mask as booleans; all true where no mask was given."""
+    return jnp.ones(values.shape, bool) if mask is None else mask > 0
 
 
 def mean_one(weights: Array, valid: Array) -> Array:

@@ -5,7 +5,6 @@ follows from it in closed form; the norms over all parameters are the row norms 
 the loss vector, computed in bounded memory.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +12,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from weighting._types import ExampleLossFn, LossFn, PyTree
 from weighting.linearize import LinearizedLosses
-
-PyTree = Any
-LossFn = Callable[[Array, Array], Array]
 
 
 def logit_gradients(loss_fn: LossFn, logits: Array, labels: Array) -> Array:
@@ -45,7 +42,7 @@ def last_layer_gradient_norms(
 
 
 def per_example_gradient_norms(
-    example_loss_fn: Callable[[PyTree, Any], Array],
+    example_loss_fn: ExampleLossFn,
     params: PyTree,
     examples: PyTree,
     *,

@@ -32,9 +32,8 @@ from jax import Array, lax
 
 from weighting._checks import check_vector
 from weighting._layers import Layer, trace
+from weighting._types import PyTree
 from weighting.linearize import LinearizedLosses
-
-PyTree = Any
 
 _CHUNK = 16  # examples whose gradients of one layer are in memory at once
 

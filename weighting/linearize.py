@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from weighting._checks import check_vector
-
-PyTree = Any
+from weighting._types import PyTree
 
 
 class LinearizedLosses(NamedTuple):

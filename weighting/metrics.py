@@ -1,14 +1,17 @@
 """Measures of a classifier and of a set of sample weights: pure functions from arrays to arrays.
 
-Axes: N examples, C classes. Every function takes an optional `mask` [N] in which 0 marks an example
-to ignore: it then counts as if it were removed. All are safe under `jit` and `vmap`. A measure that
-has nothing to average over is nan. "santiago2021" is Santiago et al., "LOW: Training deep neural
-networks by learning optimal sample weights", Pattern Recognition 110, 2021.
+Axes: N examples, C classes. Every measure takes an optional `mask` [N] in which 0 marks an example
+to ignore: it then counts as if it were removed. (`predict` and `margins` go row by row and need
+none.) All are safe under `jit` and `vmap`. A measure that has nothing to average over is nan.
+"santiago2021" is Santiago et al., "LOW: Training deep neural networks by learning optimal sample
+weights", Pattern Recognition 110, 2021.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from weighting.losses.basic import binary_margins
 
 
 def predict(logits: Array) -> Array:
@@ -23,6 +26,38 @@ def predict(logits: Array) -> Array:
     if logits.shape[1] == 1:
         return predict(logits[:, 0])
     return jnp.argmax(logits, axis=1).astype(jnp.int32)
+
+
+def margins(logits: Array, labels: Array) -> Array:
+    r"""Functional margins: :math:`u_i = z_{y_i} - \max_{j \ne y_i} z_j`, or y f(x) of a score.
+
+    Positive where the prediction is right. Not divided by any norm of the network.
+
+    Args:
+      logits: [N, C], or [N] or [N, 1] for a single score.
+      labels: [N], integer classes.
+
+    Returns:
+      Margins [N], in the logits' dtype.
+
+    References:
+      zhou2022, Sec. 2.1 (both forms).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> margins(jnp.array([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]]), jnp.array([0, 1]))
+      Array([ 2., -2.], dtype=float32)
+    """
+    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+        return binary_margins(logits, labels)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            "margins need logits [N, C] (or one score per example, [N] or [N, 1]) and integer "
+            f"labels [N]; got logits {logits.shape} and labels {labels.shape}"
+        )
+    is_label = labels[:, None] == jnp.arange(logits.shape[1])[None, :]
+    of_label = jnp.sum(jnp.where(is_label, logits, 0), axis=1)
+    return of_label - jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1)
 
 
 def confusion_matrix(

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from weighting.base import PyTree, Signals, Weighting
+from weighting._types import LossFn, PyTree
+from weighting.base import Signals, Weighting
 from weighting.layerwise import linearize_layers
-from weighting.linearize import linearize_losses, masked_mean, weighted_risk
+from weighting.linearize import LinearizedLosses, linearize_losses, masked_mean, weighted_risk
 from weighting.metrics import accuracy, effective_sample_size, predict
 
 
@@ -66,6 +67,11 @@ class StepMetrics(NamedTuple):
     weights: Array  # [B]
 
 
+def as_output(output: Any) -> ModelOutput:
+    """What a model returned, bare logits or a `ModelOutput`, as the latter."""
+    return output if isinstance(output, ModelOutput) else ModelOutput(output)
+
+
 def without_state(apply_fn: Callable[[PyTree, Any], Any]) -> ApplyFn:
     """Turns a bare function (params, inputs) -> logits (or `ModelOutput`) into an `ApplyFn`."""
 
@@ -98,7 +104,7 @@ def init_train_state(
 
 def make_train_step(
     apply_fn: ApplyFn,
-    loss_fn: Callable[[Array, Array], Array],
+    loss_fn: LossFn,
     weighting: Weighting,
     optimizer: optax.GradientTransformation,
     *,
@@ -132,65 +138,46 @@ def make_train_step(
         key, clean_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         examples = (batch.inputs, batch.labels)
 
-        def forward(params: PyTree, inputs: Any, key: Array) -> tuple[ModelOutput, PyTree]:
-            output, model_state = apply_fn(params, state.model_state, inputs, train=True, key=key)
-            return _as_output(output), model_state
-
-        def losses_of(params: PyTree, examples: Any) -> tuple[Array, tuple[ModelOutput, PyTree]]:
-            output, model_state = forward(params, examples[0], key)
+        def losses_of(params: PyTree, examples: Any, key: Array = key) -> Any:
+            output, model_state = apply_fn(
+                params, state.model_state, examples[0], train=True, key=key
+            )
+            output = as_output(output)
             return loss_fn(output.logits, examples[1]), (output, model_state)
 
-        def losses_and_aux(params: PyTree) -> tuple[Array, tuple[ModelOutput, PyTree]]:
-            return losses_of(params, examples)
-
         def clean_loss_fn(params: PyTree) -> Array:
-            output, _ = forward(params, batch.clean.inputs, clean_key)
-            return masked_mean(loss_fn(output.logits, batch.clean.labels), batch.clean.mask)
+            losses, _ = losses_of(params, (batch.clean.inputs, batch.clean.labels), clean_key)
+            return masked_mean(losses, batch.clean.mask)
 
         def example_loss_fn(params: PyTree, example: tuple[Any, Array]) -> Array:
-            inputs, label = jax.tree.map(lambda x: x[None], example)
-            return loss_fn(forward(params, inputs, key)[0].logits, label)[0]
+            losses, _ = losses_of(params, jax.tree.map(lambda x: x[None], example))
+            return losses[0]
 
-        if layerwise:
-            _check_no_state(state.model_state)
-            linearized = linearize_layers(losses_of, state.params, examples, has_aux=True)
-        else:
-            linearized = linearize_losses(losses_and_aux, state.params, has_aux=True)
+        linearized = _linearize(losses_of, state, examples, layerwise)
         output, model_state = linearized.aux
-        losses = linearized.values
-        signals = Signals(
-            losses, output.logits, batch.labels, output.features, batch.indices, batch.mask
-        )
-        independent = not jax.tree.leaves(state.model_state)
+        signals = signals_of(batch, output, linearized.values)
         weights, weighting_state = weighting.update(
             signals.valid,
             state.weighting_state,
             signals,
             linearized=linearized,
             params=state.params,
-            losses_fn=lambda params: losses_and_aux(params)[0],
+            losses_fn=lambda params: losses_of(params, examples)[0],
             loss_fn=loss_fn,
             clean_loss_fn=None if batch.clean is None else clean_loss_fn,
-            example_loss_fn=example_loss_fn if independent else None,
+            example_loss_fn=None if jax.tree.leaves(state.model_state) else example_loss_fn,
             examples=examples,
         )
         weights = weights * signals.valid
-        gradient = linearized.vjp(weights / jnp.maximum(jnp.sum(signals.valid), 1))
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        new_state = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            model_state=model_state,
-            opt_state=opt_state,
-            weighting_state=weighting_state,
-            key=state.key,
+        new_state = descend(optimizer, state, linearized, weights, signals.valid)._replace(
+            model_state=model_state, weighting_state=weighting_state
         )
         metrics = StepMetrics(
-            loss=masked_mean(losses, batch.mask),
-            weighted_loss=weighted_risk(losses, weights, batch.mask),
+            loss=masked_mean(signals.losses, batch.mask),
+            weighted_loss=weighted_risk(signals.losses, weights, batch.mask),
             accuracy=accuracy(batch.labels, predict(output.logits), mask=batch.mask),
             effective_sample_size=effective_sample_size(weights, mask=batch.mask),
-            losses=losses,
+            losses=signals.losses,
             weights=weights,
         )
         return new_state, metrics
@@ -198,13 +185,35 @@ def make_train_step(
     return train_step
 
 
-def _check_no_state(model_state: PyTree) -> None:
-    if jax.tree.leaves(model_state):
+def signals_of(batch: Batch, output: ModelOutput, losses: Array) -> Signals:
+    """What a scheme may read about the batch."""
+    return Signals(losses, output.logits, batch.labels, output.features, batch.indices, batch.mask)
+
+
+def descend(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    linearized: LinearizedLosses,
+    weights: Array,
+    valid: Array,
+) -> TrainState:
+    r"""The state after the optimizer's step along :math:`J^\top w / n`, n examples being valid."""
+    gradient = linearized.vjp(weights / jnp.maximum(jnp.sum(valid), 1))
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+def _linearize(
+    losses_of: Callable[[PyTree, Any], Any], state: TrainState, examples: Any, layerwise: bool
+) -> LinearizedLosses:
+    if not layerwise:
+        return linearize_losses(
+            lambda params: losses_of(params, examples), state.params, has_aux=True
+        )
+    if jax.tree.leaves(state.model_state):
         raise ValueError(
             "layerwise=True needs examples that do not interact, but this model has state (batch "
             "norm?); use layerwise=False, or a normalization without batch statistics"
         )
-
-
-def _as_output(output: Any) -> ModelOutput:
-    return output if isinstance(output, ModelOutput) else ModelOutput(output)
+    return linearize_layers(losses_of, state.params, examples, has_aux=True)

@@ -28,7 +28,7 @@ from experiments.tools.files import write_arrays
 from weighting.gradient_norms import logit_gradient_norms
 from weighting.losses import cross_entropy
 from weighting.schemes.low import low_weights
-from weighting.train_step import ModelOutput
+from weighting.train_step import as_output
 
 PRINTED_LOW = (0.384, 0.378, 0.380, 0.366, 0.388, 0.373, 0.385, 0.386, 0.379, 0.373)
 PRINTED_HIGH = (1.301, 1.603, 1.548, 1.740, 1.730, 1.774, 1.330, 1.605, 1.757, 1.822)
@@ -76,7 +76,7 @@ def batch_weights(logits: Array, labels: Array, *, batch_mean: bool) -> Array:
 
 def _logits(model: Model, params: Any, state: Any, inputs: Array, *, train: bool) -> Array:
     output, _ = model.apply(params, state, inputs, train=train)
-    return output.logits if isinstance(output, ModelOutput) else output
+    return as_output(output).logits
 
 
 def _one_seed(size: _Size, inputs: np.ndarray, labels: np.ndarray, seed: int) -> dict:

@@ -1,4 +1,4 @@
-"""Will weighting matter here? The prediction of `weighting.sensitivity`, against training.
+"""Will weighting matter here? The prediction of `weighting_sensitivity`, against training.
 
 Linear classifiers of two overlapping Gaussian classes on 108 kinds of problem (three sizes of the
 training set, the smaller ones separable; three losses, three regularizations, four step budgets),

@@ -10,7 +10,7 @@ from jax import Array
 
 from experiments.networks.models import Model
 from weighting import losses, metrics
-from weighting.train_step import ModelOutput
+from weighting.train_step import as_output
 
 MEASURES = {
     "validation": ("loss", "accuracy", "balanced_accuracy"),
@@ -37,7 +37,7 @@ def make_evaluate(
 
     def logits_of(params, model_state, inputs) -> Array:
         output, _ = model.apply(params, model_state, inputs, train=False)
-        return output.logits if isinstance(output, ModelOutput) else output
+        return as_output(output).logits
 
     over_runs = jax.jit(jax.vmap(jax.vmap(logits_of, (0, 0, 0)), (0, 0, None)))
     one_run = jax.jit(logits_of)

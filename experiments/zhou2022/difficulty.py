@@ -32,7 +32,7 @@ from experiments.zhou2022.difficulty_report import difficulty_page
 from experiments.zhou2022.networks import Training, logits_and_features, train
 from weighting.difficulty import several_networks
 from weighting.difficulty.cross_validation import cross_validated_predictions, generalization_error
-from weighting.schemes.margin_based import margins
+from weighting.metrics import margins
 
 CHANGES_OF_SETS: dict[str, dict] = {  # to the task
     "clean": {},

@@ -40,7 +40,7 @@ from experiments.tools.parts import compute_parts, read_numbered_parts
 from experiments.training.fitting import last, make_fit, make_predict
 from experiments.zhou2022.claims import added_claim
 from weighting import losses
-from weighting.schemes.margin_based import margins
+from weighting.metrics import margins
 
 Labelled = tuple[Array, Array]
 _BOUND = 1.96

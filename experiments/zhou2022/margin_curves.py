@@ -18,7 +18,7 @@ from experiments.data import Task
 from experiments.networks.models import Model, make_model
 from experiments.zhou2022.networks import Training, logits_and_features, train
 from weighting.implicit_bias.diagnostics import homogeneity_order, parameter_norm
-from weighting.schemes.margin_based import margins
+from weighting.metrics import margins
 
 PyTree = Any
 _QUANTILE = 0.01

@@ -47,6 +47,19 @@ def test_predict_is_argmax_or_sign():
         metrics.predict(jnp.zeros((2, 3, 4)))
 
 
+def test_margins_by_hand():
+    logits = jnp.array([[2.0, 0.0, -1.0], [0.5, 0.0, 0.5], [-3.0, 1.0, 4.0], [1.0, 0.0, 9.0]])
+    labels = jnp.array([0, 2, 1, 2])
+    np.testing.assert_allclose(metrics.margins(logits, labels), [2, 0, -3, 8])
+    scores, signs = jnp.array([1.5, -0.5]), jnp.array([0, 0])
+    np.testing.assert_allclose(metrics.margins(scores, signs), [-1.5, 0.5])
+    np.testing.assert_allclose(metrics.margins(scores[:, None], signs), [-1.5, 0.5])
+    extreme = metrics.margins(jnp.array([[1e4, -1e4]]), jnp.array([1]))
+    np.testing.assert_allclose(extreme, [-2e4])
+    with pytest.raises(ValueError, match=r"logits \[N, C\]"):
+        metrics.margins(logits, labels[:2])
+
+
 # Counts of a confusion matrix.
 
 

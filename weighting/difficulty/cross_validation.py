@@ -17,13 +17,13 @@ from jax import Array
 from jax.core import Tracer
 
 from weighting._checks import check_choice
+from weighting._types import PyTree
 from weighting.difficulty.bias_variance import (
     BiasVariance,
     cross_entropy_bias_variance,
     squared_bias_variance,
 )
 
-PyTree = Any
 TrainFn = Callable[[Array, Any, Array, Array], PyTree]
 PredictFn = Callable[[PyTree, Any], Array]
 
@@ -83,7 +83,7 @@ def cross_validated_predictions(
 
     Returns:
       Held-out predictions [R, N, ...], in the data set's order: the input of `generalization_error`
-      and, as an ensemble [R, N, C], of every measure in `ensemble_difficulty`.
+      and, as an ensemble [R, N, C], of every measure in `several_networks`.
 
     Raises:
       ValueError: if the folds or the shapes make no sense.

@@ -15,7 +15,8 @@ from weighting._arrays import (
     write,
 )
 from weighting._checks import check_range
-from weighting.base import PyTree, Weighting
+from weighting._types import PyTree
+from weighting.base import Weighting
 from weighting.losses import log_label_probabilities
 from weighting.metrics import predict
 
@@ -67,8 +68,7 @@ def record_history(num_examples: int, decay: float | Array = 0.9) -> Weighting:
       learned examples). Predictions are those of the training step, before its update.
 
     Example:
-      >>> from weighting.loss_based import focal
-      >>> from weighting.base import chain
+      >>> from weighting import chain, focal
       >>> scheme = chain(focal(2.0), record_history(num_examples=50_000))
     """
     check_range("decay", decay, low=0.0, high=1.0, high_open=True)

@@ -2,26 +2,25 @@ r"""How hard each example is for one network: one number per example, larger = h
 
 zhou2022 is Zhou, Wu et al., "Understanding Difficulty-Based Sample Weighting with a Universal
 Difficulty Measure", ECML-PKDD 2022. The loss itself is the plainest measure: any function of
-`losses`. `ensemble_difficulty` holds what needs several networks or checkpoints, `cross_validation`
-what needs networks that did not see the example; `dataset_scores` runs any of them over a training
+`losses`. `several_networks` holds what needs several networks or checkpoints, `cross_validation`
+what needs networks that did not see the example; `over_a_dataset` runs any of them over a training
 set.
 
 Axes: N examples, C classes, D features, M support examples. Logits are finite, [N, C], or [N] or
 [N, 1] for a single score with labels in {0, 1}.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from weighting import gradient_norms as norms
+from weighting._arrays import safe_sqrt
+from weighting._types import ExampleLossFn, LossFn, PyTree
 from weighting.losses import binary_margins
-from weighting.schemes.margin_based import margins
-
-PyTree = Any
+from weighting.metrics import margins
 
 
 def error_probability(logits: Array, labels: Array) -> Array:
@@ -46,7 +45,7 @@ def negative_margin(logits: Array, labels: Array) -> Array:
     return -margins(logits, labels)
 
 
-def logit_gradient_norm(loss_fn: norms.LossFn, logits: Array, labels: Array) -> Array:
+def logit_gradient_norm(loss_fn: LossFn, logits: Array, labels: Array) -> Array:
     r"""Norm :math:`\|\partial \ell / \partial z\|` of the loss's gradient by the logits; [N].
 
     A proxy of the whole gradient's. With cross-entropy it is :math:`\|p - e_y\|`, one network's
@@ -56,14 +55,14 @@ def logit_gradient_norm(loss_fn: norms.LossFn, logits: Array, labels: Array) -> 
 
 
 def last_layer_gradient_norm(
-    loss_fn: norms.LossFn, logits: Array, labels: Array, features: Array, *, bias: bool = True
+    loss_fn: LossFn, logits: Array, labels: Array, features: Array, *, bias: bool = True
 ) -> Array:
     """Norm of the gradient by a dense last layer, given the layer's inputs [N, D]; [N]."""
     return safe_sqrt(norms.last_layer_gradient_norms(loss_fn, logits, labels, features, bias=bias))
 
 
 def gradient_norm(
-    example_loss_fn: Callable[[PyTree, Any], Array],
+    example_loss_fn: ExampleLossFn,
     params: PyTree,
     examples: PyTree,
     *,
@@ -182,12 +181,6 @@ def prediction_depth(
     agrees = jnp.stack([probe(support, queries) == predictions for support, queries in layers])
     agrees_from_here_on = jnp.cumprod(agrees[::-1].astype(jnp.int32), axis=0)
     return num_layers - jnp.sum(agrees_from_here_on, axis=0)
-
-
-def safe_sqrt(squares: Array) -> Array:
-    """Square root with gradient zero, not infinity, at zero."""
-    is_zero = squares == 0
-    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squares)))
 
 
 def _is_single_score(logits: Array) -> bool:

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from weighting._types import PyTree
 from weighting.difficulty.several_networks import NetworkMean, mean_over_networks
 
-PyTree = Any
 ScoreFn = Callable[[PyTree, Any], Array]
 
 
@@ -67,7 +67,7 @@ def score_each_network(
 ) -> Array:
     """The scores of all examples by each of R networks; [R, N, ...].
 
-    With a function that returns logits it makes the input of `ensemble_difficulty`. One network at
+    With a function that returns logits it makes the input of `several_networks`. One network at
     a time.
 
     Args:

@@ -7,17 +7,17 @@ example, such as those that did not train on it; an example that none counts for
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from weighting._arrays import safe_sqrt
 from weighting._checks import check_range
+from weighting._types import ExampleLossFn, PyTree
 from weighting.difficulty import one_network
 from weighting.gradient_norms import per_example_gradient_norms
-
-PyTree = Any
 
 
 class NetworkMean(NamedTuple):
@@ -31,7 +31,7 @@ def mean_over_networks(values: Array, *, mask: Array | None = None) -> NetworkMe
     """Mean of values [R, N, ...] over their first axis and its standard error, s / sqrt(R)."""
     count = _count(values, mask)
     variance = variance_over_networks(values, ddof=1, mask=mask)
-    return NetworkMean(_mean(values, mask), one_network.safe_sqrt(variance / count))
+    return NetworkMean(_mean(values, mask), safe_sqrt(variance / count))
 
 
 def variance_over_networks(values: Array, *, ddof: int = 0, mask: Array | None = None) -> Array:
@@ -59,11 +59,11 @@ def el2n(logits: Array, labels: Array, *, mask: Array | None = None) -> Array:
     """
     log_p = _log_probabilities(logits)
     error = jnp.exp(log_p) - jax.nn.one_hot(labels, log_p.shape[2], dtype=log_p.dtype)[None]
-    return _mean(one_network.safe_sqrt(jnp.sum(error**2, axis=2)), mask)
+    return _mean(safe_sqrt(jnp.sum(error**2, axis=2)), mask)
 
 
 def grand(
-    example_loss_fn: Callable[[PyTree, Any], Array],
+    example_loss_fn: ExampleLossFn,
     stacked_params: PyTree,
     examples: PyTree,
     *,
@@ -88,7 +88,7 @@ def grand(
         squares = per_example_gradient_norms(
             example_loss_fn, params, examples, chunk_size=chunk_size
         )
-        return one_network.safe_sqrt(squares)
+        return safe_sqrt(squares)
 
     return mean_over_networks(jax.lax.map(one_network, stacked_params))
 
@@ -116,7 +116,7 @@ def input_gradients(
 
 def gradient_variation(gradients: Array) -> Array:
     """Standard deviation over K checkpoints of gradients [K, N, ...], averaged over pixels; [N]."""
-    deviation = one_network.safe_sqrt(variance_over_networks(gradients))
+    deviation = safe_sqrt(variance_over_networks(gradients))
     return jnp.mean(deviation.reshape(len(deviation), -1), axis=1)
 
 
@@ -130,7 +130,7 @@ def variance_of_gradients(gradients: Array, labels: Array, num_classes: int) -> 
 
     Args:
       gradients: [K, N, ...], from `input_gradients`. To go through a large set in batches, compute
-        `gradient_variation` of each and then `difficulty.standardize_within_class` of them all.
+        `gradient_variation` of each and then `one_network.standardize_within_class` of them all.
       labels: [N].
       num_classes: C.
 
@@ -262,7 +262,7 @@ def _log_probabilities(logits: Array) -> Array:
 
 
 def _log_mean_probabilities(log_p: Array, mask: Array | None) -> Array:
-    return jax.nn.logsumexp(log_p, axis=0, b=_keep(log_p, mask)) - jnp.log(_count(log_p, mask))
+    return jax.nn.logsumexp(log_p, axis=0, b=_mask_like(log_p, mask)) - jnp.log(_count(log_p, mask))
 
 
 def _entropy(log_p: Array) -> Array:
@@ -270,11 +270,11 @@ def _entropy(log_p: Array) -> Array:
 
 
 def _mean(values: Array, mask: Array | None) -> Array:
-    keep = _keep(values, mask)
+    keep = _mask_like(values, mask)
     return jnp.mean(values, axis=0, where=None if keep is None else keep != 0)
 
 
-def _keep(values: Array, mask: Array | None) -> Array | None:
+def _mask_like(values: Array, mask: Array | None) -> Array | None:
     """The mask as zeros and ones, with the shape of the values; None stays None."""
     if mask is None:
         return None
@@ -290,7 +290,7 @@ def _keep(values: Array, mask: Array | None) -> Array | None:
 def _count(values: Array, mask: Array | None) -> Array:
     """The number of networks that count, with the shape of one network's values."""
     dtype = jnp.result_type(values, float)
-    keep = _keep(values, mask)
+    keep = _mask_like(values, mask)
     if keep is None:
         return jnp.full(values.shape[1:], values.shape[0], dtype)
     return jnp.sum(keep, axis=0, dtype=dtype)

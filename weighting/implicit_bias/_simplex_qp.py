@@ -34,7 +34,7 @@ MIN_GUESSED = 0.1  # new points per member for which a guess is cheaper than sin
 # for so little work when the machine's cores are busy.
 
 
-class Points(NamedTuple):
+class HullPoints(NamedTuple):
     """Points z_1, ..., z_n of norm at most one, known by what can be done with them."""
 
     groups: Array  # [n] integers in 0..K-1, each of which occurs
@@ -47,7 +47,7 @@ class Points(NamedTuple):
     cancellation: float  # the norm below which products lose relative precision
 
 
-class Solution(NamedTuple):
+class NearestPoint(NamedTuple):
     """The nearest point x and its weights; `gap` is what remains, relative to the norm."""
 
     point: Array
@@ -58,9 +58,9 @@ class Solution(NamedTuple):
     num_iterations: int
 
 
-def row_points(rows: Array, groups: Array) -> Points:
+def row_points(rows: Array, groups: Array) -> HullPoints:
     """Points given as the rows of a matrix [n, D]."""
-    return Points(
+    return HullPoints(
         groups=groups,
         rows=lambda indices: rows[indices],
         products=lambda x: np.vecdot(rows, x),
@@ -74,7 +74,7 @@ def row_points(rows: Array, groups: Array) -> Points:
     )
 
 
-def gram_points(gram: Array, groups: Array) -> Points:
+def gram_points(gram: Array, groups: Array) -> HullPoints:
     """Points known by their inner products [n, n]; x is held as its coefficients [n]."""
 
     def combine(indices, some, p):
@@ -82,7 +82,7 @@ def gram_points(gram: Array, groups: Array) -> Points:
         x[indices] = p
         return x
 
-    return Points(
+    return HullPoints(
         groups=groups,
         rows=lambda indices: gram[indices],
         products=lambda x: np.vecdot(gram, x),
@@ -94,7 +94,9 @@ def gram_points(gram: Array, groups: Array) -> Points:
     )
 
 
-def nearest_point(points: Points, start: Array, tol: float, max_iterations: int) -> Solution:
+def nearest_point(
+    points: HullPoints, start: Array, tol: float, max_iterations: int
+) -> NearestPoint:
     """Solves the problem of the module from one starting index per group, [K].
 
     It stops at a relative gap of `tol`, at the origin, after `max_iterations` changes of the
@@ -122,7 +124,7 @@ def nearest_point(points: Points, start: Array, tol: float, max_iterations: int)
 
     dual = np.zeros(len(groups))
     dual[members.indices] = members.p
-    return Solution(members.x, dual, products, norm, gap, members.num_changes)
+    return NearestPoint(members.x, dual, products, norm, gap, members.num_changes)
 
 
 class _Members:
@@ -133,7 +135,7 @@ class _Members:
     residuals, its rounding slows convergence but does not move the answer.
     """
 
-    def __init__(self, points: Points, start: Array) -> None:
+    def __init__(self, points: HullPoints, start: Array) -> None:
         self.points = points
         self.num_groups = len(start)
         self.indices = np.array(start)

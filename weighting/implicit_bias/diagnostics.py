@@ -24,10 +24,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from weighting._arrays import safe_sqrt
 from weighting._checks import check_choice, check_positive, check_vector
-from weighting.difficulty.one_network import safe_sqrt
-
-PyTree = Any
+from weighting._types import PyTree
 
 LOSSES = ("exponential", "logistic")
 

@@ -1,4 +1,4 @@
-r"""Gradient descent and gradient flow on separable data for as long as the theory wants.
+r"""Gradient descent on separable data for as long as the theory wants.
 
 The direction of a linear predictor converges like :math:`1/\log t`: after a million constant steps
 log t is 14, and the loss has long underflowed. Everything here works with
@@ -11,12 +11,10 @@ with :math:`q_i \propto -w_i \ell'(u_i)`, and never forms L or S. Two ways lead 
 
 - `run_linear` (and `run_descent` for any predictor) with steps scaled by the loss,
   :math:`\eta_t = a_t / L(\theta_t)`: the norm then grows like t rather than log t;
-- `gradient_flow`, an implicit integrator whose steps are in the *logarithm* of time. Since
-  :math:`\theta \approx \hat\theta \log t` is nearly a straight line there, one or two thousand
-  steps reach :math:`\log t = 10^8`.
+- `flow.gradient_flow`, whose steps are in the *logarithm* of time.
 
-Run them in 64 bits (`jax.enable_x64`): an angle of 1e-6 to the limit is below what 32 bits resolve.
-The references are those of `implicit_bias`.
+Run both in 64 bits (`jax.enable_x64`): an angle of 1e-6 to the limit is below what 32 bits resolve.
+The references are those of `diagnostics`.
 """
 
 import math
@@ -28,17 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.core import Tracer
-from jax.typing import ArrayLike
 
 from weighting._checks import check_choice, check_positive, check_range, check_vector
+from weighting._types import PyTree
 from weighting.implicit_bias.diagnostics import LOSSES, log_losses, log_slopes
 
-PyTree = Any
-
 STEP_RULES = ("constant", "loss_scaled", "loss_capped", "normalized")
-MAX_NEWTON_STEPS = 50
-SDIRK = 1 - 1 / math.sqrt(2)  # the L-stable two-stage method of order two (Alexander, 1977)
 
 
 class Trajectory(NamedTuple):
@@ -51,18 +44,6 @@ class Trajectory(NamedTuple):
     margin: Array  # [T], the smallest margin, not normalized
     norm: Array  # [T], of the parameters
     params: PyTree  # [T, ...]
-
-
-class Flow(NamedTuple):
-    """Gradient flow at the requested times, T of them."""
-
-    log_time: Array  # [T], log(1 + t)
-    log_loss: Array  # [T]
-    margin: Array  # [T], the smallest margin, not normalized
-    norm: Array  # [T]
-    params: Array  # [T, D]
-    num_steps: Array  # [T] integers, integration steps so far, with rejected ones
-    converged: Array  # [T] boolean: False from where the step size or their number ran out
 
 
 def log_spaced_steps(num_steps: int, per_decade: int = 4) -> np.ndarray:
@@ -134,28 +115,22 @@ def run_descent(
     check_range("momentum", momentum, low=0.0, high=1.0, high_open=True)
     margins = jax.eval_shape(margins_fn, params)
     check_vector("margins", margins)
-    log_weights = _log_mean_weights(weights, margins)
+    log_weights = log_mean_weights(weights, margins)
     dtype = margins.dtype
     log_rate = jnp.log(jnp.asarray(learning_rate, dtype))
 
     def evaluate(params):
         margins, pullback = jax.vjp(margins_fn, params)
         log_loss = jax.nn.logsumexp(log_weights + log_losses(margins, loss))
-        log_scale, dual = _log_scale_and_dual(log_weights, log_slopes(margins, loss))
+        log_scale, dual = log_scale_and_dual(log_weights, log_slopes(margins, loss))
         descent = pullback(dual)[0]  # sum_i q_i grad u_i; the negative gradient is exp(log_scale) x
         return margins, log_loss, log_scale, descent
 
     def one_step(count, carry):
         params, velocity, log_time = carry
         _, log_loss, log_scale, descent = evaluate(params)
-        log_step = log_rate - decay * jnp.log1p(jnp.asarray(count, dtype))
-        if step_rule == "loss_scaled":
-            log_step = log_step - log_loss
-        elif step_rule == "loss_capped":
-            log_step = log_step - jnp.maximum(log_loss, 0)
-        elif step_rule == "normalized":
-            norm = optax.tree.norm(descent)
-            log_step = log_step - log_scale - jnp.log(jnp.where(norm > 0, norm, 1))
+        log_length = log_rate - decay * jnp.log1p(jnp.asarray(count, dtype))
+        log_step = _log_step(step_rule, log_length, log_loss, log_scale, descent)
         length = jnp.exp(log_step + log_scale)
         velocity = jax.tree.map(lambda v, d: momentum * v + length * d, velocity, descent)
         params = jax.tree.map(jnp.add, params, velocity)
@@ -179,18 +154,27 @@ def run_descent(
     return Trajectory(jnp.asarray(steps), *measured)
 
 
+def _log_step(
+    rule: str, log_length: Array, log_loss: Array, log_scale: Array, descent: PyTree
+) -> Array:
+    """log eta_t from log a_t, by the rule; the negative gradient is exp(log_scale) descent."""
+    if rule == "loss_scaled":
+        return log_length - log_loss
+    if rule == "loss_capped":
+        return log_length - jnp.maximum(log_loss, 0)
+    if rule == "normalized":
+        norm = optax.tree.norm(descent)
+        return log_length - log_scale - jnp.log(jnp.where(norm > 0, norm, 1))
+    return log_length
+
+
 def run_linear(
     points: Array,
     weights: Array | None = None,
     *,
     num_steps: int,
     initial_params: Array | None = None,
-    learning_rate: float | Array = 1.0,
-    step_rule: str = "constant",
-    decay: float | Array = 0.0,
-    momentum: float | Array = 0.0,
-    loss: str = "exponential",
-    per_decade: int = 4,
+    **options: Any,
 ) -> Trajectory:
     """`run_descent` for a linear predictor without intercept.
 
@@ -199,187 +183,19 @@ def run_linear(
       weights: [N], non-negative, default ones.
       num_steps: a Python integer.
       initial_params: [D], default zeros.
-      learning_rate: as for `run_descent`, and so are the other arguments.
-      step_rule: "constant", "loss_scaled", "loss_capped" or "normalized".
-      decay: exponent of the decreasing step sizes.
-      momentum: heavy ball.
-      loss: "exponential" or "logistic".
-      per_decade: logged steps per factor of ten.
+      **options: the others of `run_descent`: `learning_rate`, `step_rule`, `decay`, `momentum`,
+        `loss`, `per_decade`.
 
     Returns:
       `Trajectory` with `params` [T, D].
     """
+    start = initial_point(points, initial_params)
     return run_descent(
-        lambda params: points @ params,
-        _initial(points, initial_params),
-        weights,
-        num_steps=num_steps,
-        learning_rate=learning_rate,
-        step_rule=step_rule,
-        decay=decay,
-        momentum=momentum,
-        loss=loss,
-        per_decade=per_decade,
+        lambda params: points @ params, start, weights, num_steps=num_steps, **options
     )
 
 
-def gradient_flow(
-    points: Array,
-    weights: Array | None = None,
-    *,
-    log_times: ArrayLike,
-    initial_params: Array | None = None,
-    loss: str = "exponential",
-    tol: float | Array = 1e-6,
-    max_steps: int = 10_000,
-) -> Flow:
-    r"""Gradient flow :math:`\dot\theta = -\nabla L(\theta)` of a linear predictor, to any time.
-
-    In :math:`s = \log(1 + t)` it reads :math:`d\theta/ds = -e^s \nabla L(\theta)`, whose solution
-    on separable data is close to a line :math:`\hat\theta s + \rho`. A stage of the implicit method
-    minimizes :math:`h e^s L(\theta) + \frac12\|\theta - \theta_0\|^2`, strongly convex, by Newton
-    steps with backtracking, so that the step h is limited by accuracy alone and grows with s. (An
-    explicit method is held to h of order one by stability.)
-
-    Args:
-      points: [N, D], inputs times their labels in {-1, 1}; their dtype is the run's.
-      weights: [N], non-negative, default ones.
-      log_times: [T], non-negative and increasing values of s. :math:`t = 10^8` is s = 18.4, and
-        s = 1e7 is as legitimate: `numpy.geomspace(1.0, 1e7, 29)`.
-      initial_params: [D], default zeros.
-      loss: "exponential" or "logistic".
-      tol: error allowed per step, relative to 1 + |params|; at least a few hundred roundings of the
-        dtype (default for 64 bits; 1e-4 for 32).
-      max_steps: integration steps between two requested times.
-
-    Returns:
-      `Flow`. Cost per integration step: about ten Newton iterations, O(N D^2 + D^3) each.
-
-    References:
-      Alexander, "Diagonally implicit Runge-Kutta methods for stiff O.D.E.'s", SIAM J. Numer. Anal.
-      14(6), 1977 (the method); xu2021, Prop. 1 (the limit).
-    """
-    check_choice("loss", loss, LOSSES)
-    check_positive("tol", tol)
-    check_positive("max_steps", max_steps)
-    params = _initial(points, initial_params)
-    log_weights = _log_mean_weights(weights, points[:, 0])
-    dtype = points.dtype
-    log_times = jnp.asarray(log_times, dtype)
-    check_vector("log_times", log_times)
-    if not isinstance(log_times, Tracer) and not (
-        bool(jnp.all(jnp.diff(log_times) > 0)) and float(log_times[0]) >= 0
-    ):
-        raise ValueError("log_times must be non-negative and increasing; they are log(1 + t)")
-    identity = jnp.eye(points.shape[1], dtype=dtype)
-    rounding = float(jnp.finfo(dtype).eps)
-
-    def velocity(s, params):
-        log_scale, dual = _log_scale_and_dual(log_weights, log_slopes(points @ params, loss))
-        return jnp.exp(s + log_scale) * (dual @ points)
-
-    def log_risk(params):
-        return jax.nn.logsumexp(log_weights + log_losses(points @ params, loss))
-
-    def prox(log_factor, base, guess):
-        """argmin over params of exp(log_factor) L(params) + |params - base|^2 / 2."""
-
-        def newton(carry):
-            params, _, count = carry
-            shift = jnp.maximum(log_factor + log_risk(params), 0)  # the objective may overflow
-            ridge = jnp.exp(-shift)
-
-            def objective(params):
-                fit = jnp.exp(log_factor - shift + log_risk(params))
-                return fit + ridge * jnp.sum((params - base) ** 2) / 2
-
-            margins = points @ params
-            pull = jnp.exp(log_factor - shift + log_weights + log_slopes(margins, loss))
-            bend = pull if loss == "exponential" else pull * jax.nn.sigmoid(margins)
-            gradient = ridge * (params - base) - pull @ points
-            hessian = ridge * identity + (points.T * bend[None, :]) @ points
-            direction = -jnp.linalg.solve(hessian, gradient)
-            slope = gradient @ direction
-            value = objective(params)
-
-            def too_long(length):
-                reached = objective(params + length * direction)
-                slack = 8 * rounding * jnp.abs(value)
-                return ~(reached <= value + 1e-4 * length * slope + slack) & (length > 1e-9)
-
-            length = jax.lax.while_loop(too_long, lambda length: length / 2, jnp.ones((), dtype))
-            change = length * jnp.linalg.norm(direction)
-            return params + length * direction, change, count + 1
-
-        def unfinished(carry):
-            params, change, count = carry
-            small = 1e-3 * tol + 4 * rounding
-            return ~(change <= small * (1 + jnp.linalg.norm(params))) & (count < MAX_NEWTON_STEPS)
-
-        start = (guess, jnp.asarray(jnp.inf, dtype), 0)
-        params, change, count = jax.lax.while_loop(unfinished, newton, start)
-        return params, (count < MAX_NEWTON_STEPS) & jnp.isfinite(change)
-
-    def attempt(s, h, params, slope):
-        """One step of the two-stage method: params at s + h, and whether it can be trusted."""
-        log_factor = jnp.log(SDIRK * h)
-        base = params
-        first, solved = prox(log_factor + s + SDIRK * h, base, base + SDIRK * h * slope)
-        slope_1 = (first - base) / (SDIRK * h)
-        base = params + (1 - SDIRK) * h * slope_1
-        second, solved_too = prox(log_factor + s + h, base, base + SDIRK * h * slope_1)
-        slope_2 = (second - base) / (SDIRK * h)
-        # the embedded formula of order one weighs the two slopes equally
-        error = (0.5 - SDIRK) * h * jnp.linalg.norm(slope_2 - slope_1)
-        return second, slope_2, error, solved & solved_too
-
-    def advance(carry, stop):
-        def unfinished(carry):
-            s, h, _, _, count, _ = carry
-            return (s < stop) & (count < max_steps) & (h > rounding * (1 + s))
-
-        def integrate(carry):
-            s, h, params, slope, count, total = carry
-            last = s + 1.01 * h >= stop
-            taken = jnp.where(last, stop - s, h)
-            reached, new_slope, error, solved = attempt(s, taken, params, slope)
-            ratio = error / (tol * (1 + jnp.linalg.norm(reached)))
-            accept = solved & (ratio <= 1)
-            factor = jnp.where(ratio > 0, 0.9 / jnp.sqrt(jnp.where(ratio > 0, ratio, 1)), 5.0)
-            factor = jnp.where(solved, jnp.clip(factor, 0.2, 5.0), 0.2)
-            # a step cut short at a requested time says nothing against a longer one
-            h = jnp.where(
-                accept, jnp.maximum(taken * factor, jnp.where(last, h, 0)), taken * factor
-            )
-            s = jnp.where(accept, jnp.where(last, stop, s + taken), s)
-            params = jnp.where(accept, reached, params)
-            slope = jnp.where(accept, new_slope, slope)
-            return s, h, params, slope, count + 1, total + 1
-
-        s, h, params, slope, total, converged = carry
-        s, h, params, slope, _, total = jax.lax.while_loop(
-            unfinished, integrate, (s, h, params, slope, 0, total)
-        )
-        converged = converged & (s >= stop)
-        margins = points @ params
-        measured = (
-            log_risk(params),
-            jnp.min(margins),
-            jnp.linalg.norm(params),
-            params,
-            total,
-            converged,
-        )
-        return (s, h, params, slope, total, converged), measured
-
-    slope = velocity(jnp.zeros((), dtype), params)
-    first_step = jnp.asarray(1e-3, dtype) / (1 + jnp.linalg.norm(slope))
-    start = (jnp.zeros((), dtype), first_step, params, slope, 0, jnp.asarray(True))
-    _, measured = jax.lax.scan(advance, start, log_times)
-    return Flow(log_times, *measured)
-
-
-def _log_mean_weights(weights: Array | None, margins: Array | jax.ShapeDtypeStruct) -> Array:
+def log_mean_weights(weights: Array | None, margins: Array | jax.ShapeDtypeStruct) -> Array:
     """log(w / n), -inf for weight zero."""
     size = margins.shape[0]
     if weights is None:
@@ -389,14 +205,15 @@ def _log_mean_weights(weights: Array | None, margins: Array | jax.ShapeDtypeStru
     return jnp.log(weights.astype(margins.dtype)) - math.log(size)
 
 
-def _log_scale_and_dual(log_weights: Array, slopes: Array) -> tuple[Array, Array]:
+def log_scale_and_dual(log_weights: Array, slopes: Array) -> tuple[Array, Array]:
     """log S and q of the module's formula."""
     largest = jnp.max(slopes)
     terms = log_weights + (slopes - largest)
     return largest + jax.nn.logsumexp(terms), jax.nn.softmax(terms)
 
 
-def _initial(points: Array, initial_params: Array | None) -> Array:
+def initial_point(points: Array, initial_params: Array | None) -> Array:
+    """Where a linear predictor of the points starts: zeros unless told; [D], in their dtype."""
     if points.ndim != 2:
         raise ValueError(
             f"points must be [N, D], inputs times their signs; got shape {points.shape}"

@@ -21,7 +21,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from weighting._checks import check_positive
-from weighting.implicit_bias._simplex_qp import Points, gram_points, nearest_point, row_points
+from weighting.implicit_bias._simplex_qp import HullPoints, gram_points, nearest_point, row_points
 
 MAX_ITERATIONS = 20_000
 
@@ -182,7 +182,7 @@ def kernel_max_margin(
 
 
 def certify(
-    points: Points, start: np.ndarray, scale: float, tol: float, max_iterations: int
+    points: HullPoints, start: np.ndarray, scale: float, tol: float, max_iterations: int
 ) -> Certificate:
     """Solves for points that were divided by `scale`, and takes stock in the data's units.
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from weighting._checks import check_positive
-from weighting.implicit_bias._simplex_qp import Points
+from weighting.implicit_bias._simplex_qp import HullPoints
 from weighting.implicit_bias.max_margin import (
     MAX_ITERATIONS,
     certify,
@@ -97,7 +97,7 @@ def multiclass_max_margin(
     )
 
 
-def _points(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> Points:
+def _points(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> HullPoints:
     """The matrices x_i (e_y - e_j)^T, flattened; built only for the points being priced."""
     num_others = num_classes - 1
     others = _other_classes(labels, num_classes)
@@ -115,7 +115,7 @@ def _points(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> Points:
         own = np.take_along_axis(scores, labels[:, None], axis=1)
         return (own - np.take_along_axis(scores, others, axis=1)).ravel()
 
-    return Points(
+    return HullPoints(
         groups=np.zeros(others.size, int),
         rows=rows,
         products=products,

@@ -14,7 +14,6 @@ Prop. 1); regularized strongly, stopped early, with a polynomial tail or on over
 they stay apart (Prop. 2).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,8 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from weighting._checks import check_positive, check_range, check_vector
-
-LossFn = Callable[[Array, Array], Array]
+from weighting._types import LossFn
 
 
 class Sensitivity(NamedTuple):

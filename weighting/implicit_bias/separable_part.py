@@ -21,6 +21,7 @@ References:
   deep learning", ICLR 2021, arXiv:2103.15209, Proposition 2 and App. A.3.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -216,6 +217,54 @@ def finite_solution(
       [3.0]
     """
     check_choice("loss", loss, LOSSES)
+    points, own = _weighted_rest(inputs, labels, weights, part)
+    basis = part.span_basis
+    if basis.shape[1] == 0:
+        return FiniteSolution(np.zeros(len(basis)), 0.0, np.inf, 0)
+    own = own / np.mean(own)
+    size = max(1.0, float(np.max(np.linalg.norm(points, axis=1))))
+
+    def derivatives(alpha: np.ndarray) -> _Derivatives:
+        value, slope, curvature = _loss_derivatives(points @ alpha, loss)
+        hessian = (points * (own * curvature)[:, None]).T @ points
+        return _Derivatives(
+            float(np.mean(own * value)),
+            points.T @ (own * slope) / len(own),
+            hessian / len(own),
+        )
+
+    alpha = np.zeros(basis.shape[1]) if start is None else np.asarray(start, np.float64) @ basis
+    here = derivatives(alpha)
+    for step in range(max_steps + 1):
+        gradient_norm = float(np.linalg.norm(here.gradient))
+        if gradient_norm <= GRADIENT_TOLERANCE * size:
+            curvature = float(np.linalg.eigvalsh(here.hessian)[0])
+            return FiniteSolution(basis @ alpha, gradient_norm, curvature, step)
+        # the ridge bounds steps where the loss is flat, and vanishes at the minimum
+        ridge = 0.01 * size * gradient_norm * np.eye(len(alpha))
+        direction = -np.linalg.solve(here.hessian + ridge, here.gradient)
+        reached = _first_that_falls(derivatives, alpha, here, direction)
+        if reached is None:
+            break
+        alpha, here = reached
+    raise ValueError(
+        f"Newton's method stopped at a gradient of norm {np.linalg.norm(here.gradient):.3g}: the "
+        "weights or inputs are too uneven, or the start too far. Begin at zero, or raise max_steps"
+    )
+
+
+class _Derivatives(NamedTuple):
+    """A risk at some parameters, with its first and second derivatives."""
+
+    value: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+
+
+def _weighted_rest(
+    inputs: Any, labels: Any, weights: Any, part: SeparablePart
+) -> tuple[np.ndarray, np.ndarray]:
+    """The non-separable points z in the basis of their span, and their weights."""
     signed, weights = _signed(inputs, labels), np.asarray(weights, np.float64)
     if weights.shape != part.is_separable.shape or len(signed) != len(weights):
         raise ValueError(
@@ -223,50 +272,34 @@ def finite_solution(
             f"{part.is_separable.shape}"
         )
     rest = ~part.is_separable
-    basis = part.span_basis
-    points, own = signed[rest] @ basis, weights[rest]
+    own = weights[rest]
     if not np.all((own > 0) & np.isfinite(own)):
         raise ValueError(
             "weights must be positive and finite on the non-separable part: without an example the "
             "others may be separable. Drop examples of weight zero before separable_part()"
         )
-    if basis.shape[1] == 0:
-        return FiniteSolution(np.zeros(signed.shape[1]), 0.0, np.inf, 0)
-    own = own / np.mean(own)
-    size = max(1.0, float(np.max(np.linalg.norm(points, axis=1))))
+    return signed[rest] @ part.span_basis, own
 
-    def derivatives(alpha: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        value, slope, curvature = _loss_derivatives(points @ alpha, loss)
-        hessian = (points * (own * curvature)[:, None]).T @ points
-        return float(np.mean(own * value)), points.T @ (own * slope) / len(own), hessian / len(own)
 
-    alpha = np.zeros(basis.shape[1]) if start is None else np.asarray(start, np.float64) @ basis
-    value, gradient, hessian = derivatives(alpha)
-    for step in range(max_steps + 1):
-        gradient_norm = float(np.linalg.norm(gradient))
-        if gradient_norm <= GRADIENT_TOLERANCE * size:
-            curvature = float(np.linalg.eigvalsh(hessian)[0])
-            return FiniteSolution(basis @ alpha, gradient_norm, curvature, step)
-        # the ridge bounds steps where the loss is flat, and vanishes at the minimum
-        ridge = 0.01 * size * gradient_norm * np.eye(len(alpha))
-        direction = -np.linalg.solve(hessian + ridge, gradient)
-        slope = float(direction @ gradient)
-        for halvings in range(60):
-            fraction = 0.5**halvings
-            trial = derivatives(alpha + fraction * direction)
-            falls = trial[0] <= value + 1e-4 * fraction * slope
-            # near the minimum the fall is below rounding, but the gradient still shrinks
-            still = trial[0] <= value * (1 + 1e-12)
-            if falls or (still and np.linalg.norm(trial[1]) <= 0.5 * gradient_norm):
-                break
-        else:
-            break
-        alpha = alpha + fraction * direction
-        value, gradient, hessian = trial
-    raise ValueError(
-        f"Newton's method stopped at a gradient of norm {np.linalg.norm(gradient):.3g}: the "
-        "weights or inputs are too uneven, or the start too far. Begin at zero, or raise max_steps"
-    )
+def _first_that_falls(
+    derivatives: Callable[[np.ndarray], _Derivatives],
+    alpha: np.ndarray,
+    here: _Derivatives,
+    direction: np.ndarray,
+) -> tuple[np.ndarray, _Derivatives] | None:
+    """Where the first of 1, 1/2, 1/4, ... of the direction lowers the risk; None if none does."""
+    slope = float(direction @ here.gradient)
+    for halvings in range(60):
+        fraction = 0.5**halvings
+        point = alpha + fraction * direction
+        trial = derivatives(point)
+        falls = trial.value <= here.value + 1e-4 * fraction * slope
+        # near the minimum the fall is below rounding, but the gradient still shrinks
+        still = trial.value <= here.value * (1 + 1e-12)
+        shrinks = np.linalg.norm(trial.gradient) <= 0.5 * np.linalg.norm(here.gradient)
+        if falls or (still and shrinks):
+            return point, trial
+    return None
 
 
 def _loss_derivatives(margins: np.ndarray, loss: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 r"""Cross-entropy under a known noise process :math:`T_{ij} = P(\tilde y = j \mid y = i)`.
 
-For unknown noise the matrix is trained with the network: see `weighting.noise_adaptation`.
+For unknown noise the matrix is trained with the network: see `weighting.with_noise_layer`.
 """
 
 import jax

@@ -5,7 +5,6 @@ With J the Jacobian of the loss vector, :math:`J v` aligns every example with a 
 `lookahead.fast_scores`.)
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,7 +27,8 @@ from weighting._checks import (
     require,
     require_clean_loss,
 )
-from weighting.base import Signals, Weighting, mean_one, stateless
+from weighting._types import LossFn
+from weighting.base import Signals, Weighting, is_valid, mean_one, stateless, valid_of
 from weighting.gradient_norms import logit_gradients
 from weighting.linearize import LinearizedLosses
 from weighting.schemes.low import low_weights
@@ -47,7 +47,7 @@ def batch_alignment_scores(linearized: LinearizedLosses, *, mask: Array | None =
       mask: [B], 0 marks padding; n counts the others.
     """
     values = linearized.values
-    valid = jnp.ones_like(values) if mask is None else mask.astype(values.dtype)
+    valid = valid_of(mask, values)
     return linearized.jvp(linearized.vjp(valid / jnp.maximum(jnp.sum(valid), 1)))
 
 
@@ -101,7 +101,7 @@ def jacobian_gram(linearized: LinearizedLosses, *, chunk_size: int = 8) -> Array
 
 
 def last_layer_gram(
-    loss_fn: Callable[[Array, Array], Array],
+    loss_fn: LossFn,
     logits: Array,
     labels: Array,
     features: Array,
@@ -182,7 +182,7 @@ def greedy_alignment_weights(
     check_range("step_size", step_size, low=0.0)
     if gram.shape != scores.shape * 2:
         raise ValueError(f"gram must be [B, B] for scores {scores.shape}, got {gram.shape}")
-    valid = jnp.ones(scores.shape, bool) if mask is None else mask > 0
+    valid = is_valid(mask, scores)
     num_rounds = jnp.minimum(num_selected, jnp.sum(valid))
 
     def choose(round_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:

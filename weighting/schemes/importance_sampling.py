@@ -12,7 +12,6 @@ weighted draw from pi, so b draws from pi vary no more than :math:`\tau^2 b` uni
 takes :math:`\tau`, the square root of that, as the growth of the batch: it is cautious.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,7 +20,8 @@ from jax import Array
 
 from weighting._arrays import read_labels, read_logits
 from weighting._checks import check_choice, check_positive, check_range, check_vector, require
-from weighting.base import Signals, Weighting
+from weighting._types import LossFn
+from weighting.base import Signals, Weighting, valid_of
 from weighting.gradient_norms import logit_gradient_norms
 
 SCORES = ("gradient", "loss")
@@ -38,7 +38,7 @@ def importance_probabilities(scores: Array, *, mask: Array | None = None) -> Arr
     """
     check_vector("scores", scores)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-    valid = jnp.ones_like(scores) if mask is None else mask.astype(scores.dtype)
+    valid = valid_of(mask, scores)
     scores = jnp.where(valid > 0, jnp.maximum(scores, 0), 0)
     total = jnp.sum(scores)
     uniform = valid / jnp.maximum(jnp.sum(valid), 1)
@@ -109,7 +109,7 @@ def importance_scores(
     kind: str,
     scheme: str,
     signals: Signals,
-    loss_fn: Callable[[Array, Array], Array] | None,
+    loss_fn: LossFn | None,
 ) -> Array:
     """Scores [B] of a batch: "gradient", the norm of each loss's logit gradient; or "loss".
 

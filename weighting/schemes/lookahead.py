@@ -27,19 +27,17 @@ import optax
 from jax import Array
 
 from weighting._checks import check_positive, require, require_clean_loss
-from weighting.base import EmptyState, Weighting, mean_one
+from weighting._types import CleanLossFn, LossesFn, PyTree
+from weighting.base import EmptyState, Weighting, mean_one, valid_of
 from weighting.linearize import LinearizedLosses, linearize_losses
 
-PyTree = Any
-LossesFn = Callable[[PyTree], Array]
-LossFn = Callable[[PyTree], Array]
 Select = Callable[[tuple[Any, ...]], bool]
 
 
 def lookahead_weights(
     losses_fn: LossesFn,
     params: PyTree,
-    clean_loss_fn: LossFn,
+    clean_loss_fn: CleanLossFn,
     *,
     mask: Array | None = None,
     normalize: bool = True,
@@ -92,7 +90,7 @@ def fast_scores(
 
 def rectify(scores: Array, mask: Array | None, normalize: bool) -> Array:
     """The positive part of the scores, zero on padding; scaled to mean one if asked for."""
-    valid = jnp.ones_like(scores) if mask is None else mask.astype(scores.dtype)
+    valid = valid_of(mask, scores)
     positive = jnp.maximum(scores, 0) * valid
     return mean_one(positive, valid) if normalize else positive
 

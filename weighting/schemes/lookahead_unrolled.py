@@ -17,15 +17,16 @@ import optax
 from jax import Array
 
 from weighting._checks import check_positive, require, require_clean_loss
+from weighting._types import CleanLossFn, LossesFn, PyTree
 from weighting.base import Weighting, stateless
 from weighting.linearize import masked_mean
-from weighting.schemes.lookahead import LossesFn, LossFn, PyTree, rectify
+from weighting.schemes.lookahead import rectify
 
 
 def lookahead_unrolled_weights(
     losses_fn: LossesFn,
     params: PyTree,
-    clean_loss_fn: LossFn,
+    clean_loss_fn: CleanLossFn,
     optimizer: optax.GradientTransformation,
     *,
     opt_state: optax.OptState | None = None,
@@ -76,7 +77,7 @@ def lookahead_unrolled_weights(
 def unrolled_scores(
     losses_fn: LossesFn,
     params: PyTree,
-    clean_loss_fn: LossFn,
+    clean_loss_fn: CleanLossFn,
     optimizer: optax.GradientTransformation,
     *,
     opt_state: optax.OptState | None = None,

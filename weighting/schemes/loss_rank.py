@@ -7,7 +7,7 @@ from jax import Array
 
 from weighting._arrays import finish, last_occurrence, mid_ranks, read_indices, write
 from weighting._checks import check_range
-from weighting.base import Weighting
+from weighting.base import Weighting, is_valid
 
 
 def loss_rank_probabilities(
@@ -41,7 +41,7 @@ def loss_rank_probabilities(
     check_range("pressure", pressure, low=1.0, high=jnp.inf, high_open=True)
     if losses.ndim != 1:
         raise ValueError(f"losses must be a vector [N], got shape {losses.shape}")
-    keep = jnp.ones(losses.shape, bool) if mask is None else mask > 0
+    keep = is_valid(mask, losses)
     count = jnp.maximum(jnp.sum(keep), 1)
     rank = jnp.where(keep, count - 1 - mid_ranks(losses, keep), 0)
     scores = jnp.where(keep, jnp.exp(-jnp.log(pressure) * rank / count), 0)

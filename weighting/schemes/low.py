@@ -18,7 +18,7 @@ from weighting import gradient_norms as norms
 from weighting._arrays import read_features, read_labels, read_logits
 from weighting._checks import check_choice, check_positive, check_vector, require
 from weighting._jaxopt import import_jaxopt
-from weighting.base import Signals, Weighting
+from weighting.base import Signals, Weighting, valid_of
 
 SOLVERS = ("projection", "osqp")
 GRADIENTS = ("logits", "last_layer", "parameters")
@@ -59,7 +59,7 @@ def low_weights(
     check_vector("squared_gradient_norms", squared_gradient_norms)
     check_positive("regularization", regularization)
     check_choice("solver", solver, SOLVERS)
-    norm, valid = squared_gradient_norms, _valid(squared_gradient_norms, mask)
+    norm, valid = squared_gradient_norms, valid_of(mask, squared_gradient_norms)
     count = jnp.maximum(jnp.sum(valid), 1)
     solve = _project if solver == "projection" else _solve_osqp
     return (solve(norm, regularization, valid, count) * valid).astype(norm.dtype)
@@ -77,7 +77,7 @@ def low_kkt_residual(
     The largest violation of: mean one, non-negativity, equal multipliers on the support, and no
     gain from a weight that is zero (both of the latter divided by 2 lambda). Zero at the solution.
     """
-    norm, valid = squared_gradient_norms, _valid(squared_gradient_norms, mask)
+    norm, valid = squared_gradient_norms, valid_of(mask, squared_gradient_norms)
     support = (weights > 0) & (valid > 0)
     multiplier = _mean_over(support, norm - 2 * regularization * weights)
     gain = (norm - multiplier) / (2 * regularization) - weights
@@ -185,10 +185,6 @@ def _output_norms(gradient: str, signals: Signals, loss_fn: Any, bias: bool) -> 
         return norms.logit_gradient_norms(loss_fn, logits, labels)
     features = read_features(name, signals)
     return norms.last_layer_gradient_norms(loss_fn, logits, labels, features, bias=bias)
-
-
-def _valid(norm: Array, mask: Array | None) -> Array:
-    return jnp.ones_like(norm) if mask is None else mask.astype(norm.dtype)
 
 
 def _mean_over(selected: Array, values: Array) -> Array:

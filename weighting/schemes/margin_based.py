@@ -20,42 +20,10 @@ from jax import Array
 from weighting._arrays import bounded_mean_one, finish, read_labels, read_logits
 from weighting._checks import check_choice, check_range
 from weighting.base import Signals, Weighting, stateless
-from weighting.losses import binary_margins
+from weighting.metrics import margins
 from weighting.schemes.per_example import known_examples_weights
 
 FORMS = ("minimizer", "mixture")
-
-
-def margins(logits: Array, labels: Array) -> Array:
-    r"""Functional margins: :math:`u_i = z_{y_i} - \max_{j \ne y_i} z_j`, or y f(x) of a score.
-
-    Positive where the prediction is right. Not divided by any norm of the network.
-
-    Args:
-      logits: [B, C], or [B] or [B, 1] for a single score.
-      labels: [B], integer classes.
-
-    Returns:
-      Margins [B], in the logits' dtype.
-
-    References:
-      zhou2022, Sec. 2.1 (both forms).
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> margins(jnp.array([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]]), jnp.array([0, 1]))
-      Array([ 2., -2.], dtype=float32)
-    """
-    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
-        return binary_margins(logits, labels)
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            "margins need logits [B, C] (or one score per example, [B] or [B, 1]) and integer "
-            f"labels [B]; got logits {logits.shape} and labels {labels.shape}"
-        )
-    is_label = labels[:, None] == jnp.arange(logits.shape[1])[None, :]
-    of_label = jnp.sum(jnp.where(is_label, logits, 0), axis=1)
-    return of_label - jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1)
 
 
 def inverse_margin_weights(

@@ -27,7 +27,8 @@ from jax.core import Tracer
 
 from weighting._arrays import at_least_float32, finish, read_labels
 from weighting._checks import check_positive, require, require_clean_loss
-from weighting.base import PyTree, Signals, Weighting
+from weighting._types import CleanLossFn, PyTree
+from weighting.base import Signals, Weighting, valid_of
 from weighting.linearize import LinearizedLosses
 
 
@@ -36,7 +37,7 @@ def meta_gradient(
     meta_params: PyTree,
     linearized: LinearizedLosses,
     params: PyTree,
-    clean_loss_fn: Callable[[PyTree], Array],
+    clean_loss_fn: CleanLossFn,
     learning_rate: float | Array,
     *,
     mask: Array | None = None,
@@ -68,7 +69,7 @@ def meta_gradient(
       Array(-0.8, dtype=float32)
     """
     weights, pullback = jax.vjp(weights_fn, meta_params)
-    valid = jnp.ones_like(weights) if mask is None else mask.astype(weights.dtype)
+    valid = valid_of(mask, weights)
     rate = learning_rate / jnp.maximum(jnp.sum(valid), 1)
     virtual = jax.tree.map(
         lambda leaf, slope: (leaf - slope).astype(leaf.dtype),

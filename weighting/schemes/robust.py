@@ -23,7 +23,7 @@ from jax.core import Tracer
 
 from weighting._arrays import at_least_float32, finish, read_indices, read_labels, whole_count
 from weighting._checks import check_positive, check_range, check_vector, concrete
-from weighting.base import Signals, Weighting, stateless
+from weighting.base import Signals, Weighting, is_valid, stateless
 from weighting.schemes.low import low_weights
 
 
@@ -45,7 +45,7 @@ def cvar_weights(losses: Array, alpha: float | Array, *, mask: Array | None = No
     """
     check_vector("losses", losses)
     check_range("alpha", alpha, low=0.0, high=1.0, low_open=True)
-    values, valid = at_least_float32(losses), _valid(losses, mask)
+    values, valid = at_least_float32(losses), is_valid(mask, losses)
     count = jnp.sum(valid)
     descending = -jnp.sort(jnp.where(valid, -values, jnp.inf))
     boundary = descending[jnp.clip(whole_count(alpha, count) - 1, 0)]
@@ -216,10 +216,6 @@ def _from_losses(own_weights: Any) -> Weighting:
         return jnp.where(signals.valid > 0, weights * own, 0).astype(signals.losses.dtype)
 
     return stateless(update)
-
-
-def _valid(losses: Array, mask: Array | None) -> Array:
-    return jnp.ones(losses.shape, bool) if mask is None else mask > 0
 
 
 def _read_groups(groups: Array | None, num_groups: int) -> Array | None:

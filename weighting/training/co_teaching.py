@@ -6,7 +6,8 @@ import jax
 import optax
 from jax import Array
 
-from weighting.base import PyTree, Weighting
+from weighting._types import LossFn, PyTree
+from weighting.base import Weighting
 from weighting.train_step import (
     ApplyFn,
     Batch,
@@ -52,7 +53,7 @@ def init_co_teaching_state(
 
 def make_co_teaching_step(
     apply_fn: ApplyFn,
-    loss_fn: Callable[[Array, Array], Array],
+    loss_fn: LossFn,
     weighting: Weighting,
     optimizer: optax.GradientTransformation,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:

@@ -17,7 +17,7 @@ from jax import Array
 from jax.core import Tracer
 
 from weighting._checks import check_positive
-from weighting.train_step import ApplyFn, ModelOutput
+from weighting.train_step import ApplyFn, as_output
 
 
 def identity_transition(num_classes: int, smoothing: float | Array = 1e-3) -> Array:
@@ -111,7 +111,7 @@ def with_noise_layer(apply_fn: ApplyFn) -> ApplyFn:
 
     def noisy_apply(params, model_state, inputs, *, train, key):
         output, model_state = apply_fn(params["network"], model_state, inputs, train=train, key=key)
-        output = output if isinstance(output, ModelOutput) else ModelOutput(output)
+        output = as_output(output)
         if train:
             noisy = transition_log_probabilities(output.logits, params["transition"])
             output = output._replace(logits=noisy)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from weighting.base import PyTree
+from weighting._types import PyTree
 from weighting.train_step import Batch
 
 DATA = "data"  # the mesh's one axis

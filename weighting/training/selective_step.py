@@ -9,7 +9,8 @@ import optax
 from jax import Array
 
 from weighting._checks import check_choice, check_range, check_vector
-from weighting.base import EmptyState, InitFn, PyTree, Signals, uniform
+from weighting._types import LossFn, PyTree
+from weighting.base import EmptyState, InitFn, Signals, uniform
 from weighting.linearize import linearize_losses, masked_mean, weighted_risk
 from weighting.metrics import accuracy, effective_sample_size, predict
 from weighting.schemes.importance_sampling import (
@@ -20,7 +21,15 @@ from weighting.schemes.importance_sampling import (
     importance_scores,
     importance_weights,
 )
-from weighting.train_step import ApplyFn, Batch, ModelOutput, TrainState, init_train_state
+from weighting.train_step import (
+    ApplyFn,
+    Batch,
+    TrainState,
+    as_output,
+    descend,
+    init_train_state,
+    signals_of,
+)
 
 
 class SelectFn(Protocol):
@@ -156,7 +165,7 @@ def init_selective_state(
 
 def make_selective_train_step(
     apply_fn: ApplyFn,
-    loss_fn: Callable[[Array, Array], Array],
+    loss_fn: LossFn,
     selector: Selector,
     optimizer: optax.GradientTransformation,
     num_selected: int,
@@ -190,17 +199,9 @@ def make_selective_train_step(
                 "give a larger batch, or select fewer"
             )
         key, select_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        output = _as_output(
-            apply_fn(state.params, state.model_state, batch.inputs, train=False, key=None)[0]
-        )
-        signals = Signals(
-            loss_fn(output.logits, batch.labels),
-            output.logits,
-            batch.labels,
-            output.features,
-            batch.indices,
-            batch.mask,
-        )
+        output, _ = apply_fn(state.params, state.model_state, batch.inputs, train=False, key=None)
+        output = as_output(output)
+        signals = signals_of(batch, output, loss_fn(output.logits, batch.labels))
         positions, weights, selector_state = selector.select(
             select_key,
             signals,
@@ -215,19 +216,12 @@ def make_selective_train_step(
 
         def losses_and_state(params: PyTree) -> tuple[Array, PyTree]:
             output, model_state = apply_fn(params, state.model_state, inputs, train=True, key=key)
-            return loss_fn(_as_output(output).logits, labels), model_state
+            return loss_fn(as_output(output).logits, labels), model_state
 
         linearized = linearize_losses(losses_and_state, state.params, has_aux=True)
         weights = weights * mask
-        gradient = linearized.vjp(weights / jnp.maximum(jnp.sum(mask), 1))
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        new_state = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            model_state=linearized.aux,
-            opt_state=opt_state,
-            weighting_state=selector_state,
-            key=state.key,
+        new_state = descend(optimizer, state, linearized, weights, mask)._replace(
+            model_state=linearized.aux, weighting_state=selector_state
         )
         metrics = SelectiveStepMetrics(
             loss=masked_mean(signals.losses, batch.mask),
@@ -247,7 +241,3 @@ def _largest(scores: Array, valid: Array, num: int) -> Array:
     """Positions of the largest scores among the valid examples, then of padding; [num]."""
     order = jnp.lexsort((-scores, valid == 0))
     return order[:num]
-
-
-def _as_output(output: Any) -> ModelOutput:
-    return output if isinstance(output, ModelOutput) else ModelOutput(output)

@@ -1,4 +1,4 @@
-"""Margins and the weights made from them: hand arithmetic, SciPy, finite differences."""
+"""Weights made from margins: hand arithmetic, SciPy, finite differences."""
 
 import math
 
@@ -15,7 +15,6 @@ from weighting.schemes.margin_based import (
     inverse_margin,
     inverse_margin_weights,
     kl_matched_weights,
-    margins,
     small_margin_weights,
 )
 
@@ -38,20 +37,6 @@ def reference(scores, low, high):
 
     log_scale = brentq(excess, -60, 60, xtol=1e-14)
     return np.clip(np.exp(log_scale) * scores, low, high)
-
-
-# --- margins ----------------------------------------------------------------------------------
-
-
-def test_margins_by_hand():
-    np.testing.assert_allclose(margins(LOGITS, LABELS), [2, 0, -3, 8])
-    scores, labels = jnp.array([1.5, -0.5]), jnp.array([0, 0])
-    np.testing.assert_allclose(margins(scores, labels), [-1.5, 0.5])
-    np.testing.assert_allclose(margins(scores[:, None], labels), [-1.5, 0.5])
-    extreme = margins(jnp.array([[1e4, -1e4]]), jnp.array([1]))
-    np.testing.assert_allclose(extreme, [-2e4])
-    with pytest.raises(ValueError, match=r"logits \[B, C\]"):
-        margins(LOGITS, LABELS[:2])
 
 
 # --- weights of a data set --------------------------------------------------------------------
