@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data import toy
 from experiments.data.corruption import uniform_flip
-from experiments.data.types import Dataset
+from experiments.data.sets import toy
+from experiments.data.sets.types import Dataset
 
 
 class Sets(NamedTuple):

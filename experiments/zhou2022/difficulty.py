@@ -28,7 +28,7 @@ from experiments.reporting.ledger import stored_statements
 from experiments.tools.files import write_arrays
 from experiments.zhou2022.class_order import equalized, renamed
 from experiments.zhou2022.difficulty_report import ITEMS, PRINTED, present
-from experiments.zhou2022.networks import Training, logits_and_features, train
+from experiments.zhou2022.networks import Training, logits_and_features, train_weighted
 from weighting.difficulty import several_networks
 from weighting.difficulty.cross_validation import cross_validated_predictions, generalization_error
 from weighting.schemes.margin_based import margins
@@ -74,7 +74,7 @@ def _functions(training: Training, num_classes: int):
     model = make_model(training.model, num_classes)
 
     def fit(key, inputs, labels, mask):
-        return train(model, training, key, inputs, labels, mask)[0]
+        return train_weighted(model, training, key, inputs, labels, mask)[0]
 
     def predict(network, inputs):
         return logits_and_features(model, network, inputs)[0]

@@ -25,7 +25,7 @@ import optax
 from experiments.networks.models import make_model
 from experiments.training.timing import (
     Candidate,
-    Table,
+    StepTable,
     compile_candidate,
     interleave,
     paired_ratio,
@@ -113,7 +113,7 @@ def step_costs(
             name.startswith("mlp") and len(clean_counts) > 1
         ):  # convolutions have few parameters, and their rows cost little
             candidates["rows"] = Candidate(from_rows(), num_clean=min(clean_counts))
-        table = Table(
+        table = StepTable(
             name, make_model(name, 10), cross_entropy, optax.sgd(0.1), BATCH_SIZE, candidates
         )
         compiled = {label: compile_candidate(table, one) for label, one in candidates.items()}

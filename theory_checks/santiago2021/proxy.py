@@ -20,7 +20,7 @@ import scipy.stats
 from flax import linen as nn
 from jax import Array
 
-from experiments.data import datasets
+from experiments.data import load
 from experiments.networks.models import Model, make_model
 from experiments.training.timing import interleave, paired_ratio
 from theory_checks.records import Check, Plot, Row
@@ -96,7 +96,7 @@ def network(name: str) -> Model:
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's digits, every pixel doubled: 16 x 16, the smallest that LeNet-5 reads."""
-    data = datasets.load("digits").train
+    data = load("digits").train
     images = np.repeat(np.repeat(data.inputs, 2, axis=1), 2, axis=2)
     return images.astype(np.float32) / 255, data.labels
 
