@@ -17,10 +17,9 @@ import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
-from benchmarks.machine import describe_machine
+from benchmarks.report import describe_machine, write_results
 from experiments.data import Dataset, Source, TaskConfig
 from experiments.studies.demo import EXPERIMENT
-from experiments.tools.files import write_json
 from experiments.tools.host_memory import keep_large_blocks
 from experiments.tools.tables import align
 from experiments.training.config import RunConfig
@@ -29,9 +28,11 @@ from experiments.training.result import Result
 
 LENET_RUNS = (1, 2, 4)
 LENET_BATCHES = (50, 256)
+_HEADER = ["main job", "runs", "together s", "one by one s", "times faster", "same accuracy"]
+_HEADER += ["largest difference"]
 
 
-class Comparison(NamedTuple):
+class RunsComparison(NamedTuple):
     """Seconds of all runs together and one after another, and whether the results agree."""
 
     num_runs: int
@@ -47,7 +48,7 @@ class Comparison(NamedTuple):
         return self.one_by_one / self.together
 
 
-def compare(configs: Sequence[RunConfig], source: Source) -> Comparison:
+def compare(configs: Sequence[RunConfig], source: Source) -> RunsComparison:
     """Trains the configurations with all their seeds, both ways."""
     single = [replace(c, seeds=1, first_seed=s) for c in configs for s in c.seed_numbers]
     _timed(configs, source)
@@ -57,7 +58,7 @@ def compare(configs: Sequence[RunConfig], source: Source) -> Comparison:
     ours = result.history["test_accuracy"].reshape(len(single), -1)
     theirs = np.concatenate([one.history["test_accuracy"] for one in alone]).reshape(ours.shape)
     shown = ~np.isnan(ours)
-    return Comparison(
+    return RunsComparison(
         num_runs=len(single),
         together=together,
         one_by_one=sum(times),
@@ -97,41 +98,61 @@ def main(
       out: the JSON file.
     """
     keep_large_blocks()
-    table = [["main job", "runs", "together s", "one by one s", "times faster", "same accuracy"]]
-    table[0].append("largest difference")
-    records, sources = [], {}
+    rows = main_job(preset, seeds)
+    total = of_all(list(rows.values()))
+    lines = [[name, *_cells(row)] for name, row in {**rows, "all": total}.items()]
+    print(align([_HEADER, *lines]))
+    lenet = lenet_at_once(20 if preset == "cpu" else 2)
+    table = [["LeNet-5, batch", "runs at once", "ms per run and step"]]
+    for batch_size, num_runs, milliseconds in lenet:
+        table.append([str(batch_size), str(num_runs), f"{milliseconds:.2f}"])
+    print(f"\n{align(table)}")
+    write_results(
+        out,
+        {
+            "machine": describe_machine(),
+            "preset": preset,
+            "main_job": [{"name": name, **_record(row)} for name, row in rows.items()],
+            "all": _record(total),
+            "lenet5": [
+                dict(zip(("batch_size", "at_once", "ms_per_step"), row, strict=True))
+                for row in lenet
+            ],
+        },
+    )
+
+
+def main_job(preset: str, seeds: int | None) -> dict[str, RunsComparison]:
+    """Every method of the main job, both ways."""
+    rows, sources = {}, {}
     for name, configs in tqdm(EXPERIMENT.arms(preset).items(), unit="method"):
         if seeds is not None:
             configs = [replace(config, seeds=seeds) for config in configs]
         key = configs[0].task.dataset
         sources[key] = sources.get(key) or load_source(configs[0])
-        row = compare(configs, sources[key])
-        table.append([name, *_cells(row)])
-        records.append({"name": name, **row._asdict(), "ratio": row.ratio})
-    total = Comparison(
-        num_runs=sum(r["num_runs"] for r in records),
-        together=sum(r["together"] for r in records),
-        one_by_one=sum(r["one_by_one"] for r in records),
-        same_accuracy=float(np.mean([r["same_accuracy"] for r in records])),
-        largest_difference=max(r["largest_difference"] for r in records),
-        mean_difference=max((r["mean_difference"] for r in records), key=abs),
+        rows[name] = compare(configs, sources[key])
+    return rows
+
+
+def of_all(rows: Sequence[RunsComparison]) -> RunsComparison:
+    """All methods together: sums of the times, the mean agreement, the largest differences."""
+    return RunsComparison(
+        num_runs=sum(row.num_runs for row in rows),
+        together=sum(row.together for row in rows),
+        one_by_one=sum(row.one_by_one for row in rows),
+        same_accuracy=float(np.mean([row.same_accuracy for row in rows])),
+        largest_difference=max(row.largest_difference for row in rows),
+        mean_difference=max((row.mean_difference for row in rows), key=abs),
     )
-    table.append(["all", *_cells(total)])
-    print(align(table))
-    lenet = [["LeNet-5, batch", "runs at once", "ms per run and step"]]
-    lenet_records = []
-    for batch_size in LENET_BATCHES:
-        for num_runs in LENET_RUNS:
-            milliseconds = lenet_milliseconds(num_runs, batch_size, 20 if preset == "cpu" else 2)
-            lenet.append([str(batch_size), str(num_runs), f"{milliseconds:.2f}"])
-            lenet_records.append(
-                {"batch_size": batch_size, "at_once": num_runs, "ms_per_step": milliseconds}
-            )
-    print(f"\n{align(lenet)}")
-    record = {"machine": describe_machine(), "preset": preset, "main_job": records}
-    record |= {"all": {**total._asdict(), "ratio": total.ratio}, "lenet5": lenet_records}
-    write_json(out, record)
-    print(f"Written to {out}")
+
+
+def lenet_at_once(num_steps: int) -> list[tuple[int, int, float]]:
+    """(batch size, runs at once, milliseconds per run and step) of LeNet-5."""
+    return [
+        (batch_size, num_runs, lenet_milliseconds(num_runs, batch_size, num_steps))
+        for batch_size in LENET_BATCHES
+        for num_runs in LENET_RUNS
+    ]
 
 
 def _timed(configs: Sequence[RunConfig], source: Source) -> tuple[float, Result]:
@@ -140,7 +161,11 @@ def _timed(configs: Sequence[RunConfig], source: Source) -> tuple[float, Result]
     return time.perf_counter() - begin, result
 
 
-def _cells(row: Comparison) -> list[str]:
+def _record(row: RunsComparison) -> dict[str, float]:
+    return {**row._asdict(), "ratio": row.ratio}
+
+
+def _cells(row: RunsComparison) -> list[str]:
     return [
         str(row.num_runs),
         f"{row.together:.2f}",

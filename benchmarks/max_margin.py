@@ -22,9 +22,8 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from benchmarks.machine import describe_machine
-from experiments.data.datasets import load
-from experiments.tools.files import write_json
+from benchmarks.report import describe_machine, write_results
+from experiments.data.sets.table import load
 from experiments.tools.tables import align
 from weighting.implicit_bias.diagnostics import angle_between
 from weighting.implicit_bias.max_margin import max_margin
@@ -34,10 +33,10 @@ SIZES = (100, 1_000, 10_000)
 DIMENSIONS = (2, 64, 784)
 MNIST_SIZES = (1_000, 10_000)
 
-Problem = tuple[np.ndarray, np.ndarray]
+LabelledPoints = tuple[np.ndarray, np.ndarray]
 
 
-class Comparison(NamedTuple):
+class SolverComparison(NamedTuple):
     """Median seconds of either solver, and how precise they are; NaN where SVC was not asked."""
 
     seconds: float
@@ -50,7 +49,9 @@ class Comparison(NamedTuple):
     status: str
 
 
-def compare_with_svc(inputs: np.ndarray, labels: np.ndarray, num_rounds: int = 5) -> Comparison:
+def compare_with_svc(
+    inputs: np.ndarray, labels: np.ndarray, num_rounds: int = 5
+) -> SolverComparison:
     """Times both solvers on one problem, inputs [N, D] and labels in {-1, +1}."""
     begin = time.perf_counter()
     solution = max_margin(inputs, labels, intercept=True)
@@ -58,7 +59,7 @@ def compare_with_svc(inputs: np.ndarray, labels: np.ndarray, num_rounds: int = 5
     gap, support = float(solution.gap), int(solution.support.sum())
     if not solution.separable:
         nan = float("nan")
-        return Comparison(seconds, nan, nan, gap, nan, nan, support, "not separable")
+        return SolverComparison(seconds, nan, nan, gap, nan, nan, support, "not separable")
     machine = SVC(C=1e10, kernel="linear")
     times = []
     for _ in range(num_rounds):
@@ -71,7 +72,7 @@ def compare_with_svc(inputs: np.ndarray, labels: np.ndarray, num_rounds: int = 5
     normal = machine.coef_[0] / np.linalg.norm(machine.coef_)
     scores = inputs @ normal
     svc_margin = 0.5 * (scores[labels > 0].min() - scores[labels < 0].max())
-    return Comparison(
+    return SolverComparison(
         seconds=float(np.median(ours)),
         svc_seconds=float(np.median(theirs)),
         ratio=float(np.median(ours / theirs)),
@@ -83,7 +84,7 @@ def compare_with_svc(inputs: np.ndarray, labels: np.ndarray, num_rounds: int = 5
     )
 
 
-def problems(data_dir: str | None) -> Iterator[tuple[str, Problem]]:
+def solver_problems(data_dir: str | None) -> Iterator[tuple[str, LabelledPoints]]:
     """Real pairs, then clouds of every size and dimension."""
     images, digits = load_digits(return_X_y=True)
     for pair in PAIRS:
@@ -102,7 +103,7 @@ def problems(data_dir: str | None) -> Iterator[tuple[str, Problem]]:
             yield "clouds", two_clouds(size, dimension)
 
 
-def two_clouds(num_examples: int, num_features: int) -> Problem:
+def two_clouds(num_examples: int, num_features: int) -> LabelledPoints:
     """Two Gaussian clouds whose means are nine standard deviations apart."""
     labels = np.where(np.arange(num_examples) % 2, 1, -1)
     inputs = np.random.default_rng(0).normal(size=(num_examples, num_features))
@@ -124,21 +125,19 @@ def main(
     """
     header = ["data", "N", "D", "seconds", "SVC", "ratio", "gap", "SVC's gap", "angle", "support"]
     table, records = [[*header, "status"]], []
-    for name, (inputs, labels) in tqdm(list(problems(data_dir)), unit="problem"):
+    for name, (inputs, labels) in tqdm(list(solver_problems(data_dir)), unit="problem"):
         with threadpool_limits(1):
             row = compare_with_svc(inputs, labels, rounds)
         n, d = inputs.shape
         cells = [f"{row.seconds:.5f}", f"{row.svc_seconds:.5f}", f"{row.ratio:.2f}"]
         cells += [f"{row.gap:.1e}", f"{row.svc_gap:.1e}", f"{row.angle:.1e}"]
         table.append([name, str(n), str(d), *cells, str(row.num_support), row.status])
-        numbers = {key: None if value != value else value for key, value in row._asdict().items()}
-        records.append({"data": name, "N": n, "D": d, **numbers})
+        records.append({"data": name, "N": n, "D": d, **row._asdict()})
     print(align(table))
-    write_json(out, {"machine": describe_machine(), "rounds": rounds, "problems": records})
-    print(f"Written to {out}")
+    write_results(out, {"machine": describe_machine(), "rounds": rounds, "problems": records})
 
 
-def _pair(inputs: np.ndarray, digits: np.ndarray, pair: tuple[int, int]) -> Problem:
+def _pair(inputs: np.ndarray, digits: np.ndarray, pair: tuple[int, int]) -> LabelledPoints:
     chosen = np.isin(digits, pair)
     return inputs[chosen], np.where(digits[chosen] == pair[1], 1, -1)
 

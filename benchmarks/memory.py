@@ -21,9 +21,8 @@ from jax import Array
 from sklearn.datasets import load_digits
 
 import weighting
-from benchmarks.machine import describe_machine
+from benchmarks.report import describe_machine, write_results
 from experiments.networks.models import Model, lenet5, make_model, ren2018_net
-from experiments.tools.files import write_json
 from experiments.tools.tables import align
 from weighting import Batch, losses
 from weighting.difficulty.cross_validation import cross_validated_predictions, generalization_error
@@ -37,7 +36,7 @@ LOOKAHEAD_REASONS = {
 }
 
 
-class Row(NamedTuple):
+class ProgramCost(NamedTuple):
     """One compiled program."""
 
     part: str
@@ -50,7 +49,7 @@ class Row(NamedTuple):
     seconds_per_example_and_fold: float | None = None
 
 
-class Problem(NamedTuple):
+class NetworkAndBatch(NamedTuple):
     """A network and a batch of random images."""
 
     name: str
@@ -59,16 +58,20 @@ class Problem(NamedTuple):
     batch_size: int
 
 
-def problems() -> list[Problem]:
+def networks_and_batches() -> list[NetworkAndBatch]:
     """The networks whose gradient norms are measured."""
     return [
-        Problem("MLP 784-512-512-10", make_model("mlp:512,512", 10), losses.cross_entropy, 256),
-        Problem("LeNet-5", lenet5(10), losses.cross_entropy, 256),
-        Problem("ren2018_net", ren2018_net(), losses.logistic, 100),
+        NetworkAndBatch(
+            "MLP 784-512-512-10", make_model("mlp:512,512", 10), losses.cross_entropy, 256
+        ),
+        NetworkAndBatch("LeNet-5", lenet5(10), losses.cross_entropy, 256),
+        NetworkAndBatch("ren2018_net", ren2018_net(), losses.logistic, 100),
     ]
 
 
-def unrolled(steps: tuple[int, ...], optimizer: Any, name: str, width: int = 256) -> Iterator[Row]:
+def unrolled(
+    steps: tuple[int, ...], optimizer: Any, name: str, width: int = 256
+) -> Iterator[ProgramCost]:
     """Lookahead by k virtual steps on an MLP whose parameters outweigh its batch of eight."""
     model = make_model(f"mlp:{width},{width}", 10)
     inputs, labels = jax.random.normal(jax.random.key(0), (8, width // 2)), jnp.arange(8) % 10
@@ -93,7 +96,7 @@ def unrolled(steps: tuple[int, ...], optimizer: Any, name: str, width: int = 256
         yield _row("unrolled lookahead", f"{name}, k = {k}", compiled, reason)
 
 
-def gradient_norms(problem: Problem) -> Iterator[Row]:
+def gradient_norms(problem: NetworkAndBatch) -> Iterator[ProgramCost]:
     """Exact squared gradient norms of every example, in four ways that agree."""
     model, batch = problem.model, _images(problem)
     params, _ = model.init(jax.random.key(1), batch[0])
@@ -131,7 +134,7 @@ def gradient_norms(problem: Problem) -> Iterator[Row]:
         yield _row("exact gradient norms", name, compiled, reason)
 
 
-def lookahead(problem: Problem) -> Iterator[Row]:
+def lookahead(problem: NetworkAndBatch) -> Iterator[ProgramCost]:
     """A train step that looks ahead with a tenth as many clean examples."""
     inputs, labels = _images(problem)
     num_clean = max(problem.batch_size // 10, 1)
@@ -154,7 +157,7 @@ def lookahead(problem: Problem) -> Iterator[Row]:
 
 def cross_validation(
     num_examples: int = 1797, num_steps: int = 300, num_folds: int = 5, num_repeats: int = 1
-) -> Iterator[Row]:
+) -> Iterator[ProgramCost]:
     """Generalization error of handwritten digits by small networks, side by side and in turn."""
     images, classes = load_digits(return_X_y=True)
     inputs = jnp.asarray(images[:num_examples] / 16, jnp.float32)
@@ -213,7 +216,7 @@ class Growth(NamedTuple):
     largest_deviation: float  # from the line, as a share of the memory
 
 
-def growth(rows: list[Row], steps: tuple[int, ...]) -> Growth:
+def growth(rows: list[ProgramCost], steps: tuple[int, ...]) -> Growth:
     """The line through the rows of k >= 9 steps, of which there must be two."""
     chosen = [(k, row.temp_bytes / 2**20) for k, row in zip(steps, rows, strict=True) if k >= 9]
     roots, mib = np.sqrt([k for k, _ in chosen]), np.array([m for _, m in chosen])
@@ -222,7 +225,7 @@ def growth(rows: list[Row], steps: tuple[int, ...]) -> Growth:
     return Growth(float(slope), float(deviation))
 
 
-def format_rows(rows: list[Row]) -> str:
+def format_rows(rows: list[ProgramCost]) -> str:
     """An aligned text table."""
     table = [["computation", "temp MiB", "MFLOP", "B/example", "us/(example fold)", "reason"]]
     for row in rows:
@@ -247,7 +250,7 @@ def main(steps: tuple[int, ...] = STEPS, out: Path = Path("results/memory.json")
       steps: numbers of virtual steps of unrolled lookahead.
       out: the JSON file.
     """
-    rows: list[Row] = []
+    rows: list[ProgramCost] = []
     lines: dict[str, Growth] = {}
     for name, optimizer in (("SGD", optax.sgd(0.1)), ("momentum", optax.sgd(0.1, momentum=0.9))):
         own = list(unrolled(steps, optimizer, name))
@@ -259,7 +262,7 @@ def main(steps: tuple[int, ...] = STEPS, out: Path = Path("results/memory.json")
             print(f"From k = 9: {slope:.2f} MiB per sqrt(k), a line within {deviation:.1%}")
         print()
     for part in (gradient_norms, lookahead):
-        own = [row for problem in problems() for row in part(problem)]
+        own = [row for problem in networks_and_batches() for row in part(problem)]
         rows += own
         print(f"{format_rows(own)}\n", flush=True)
     own = list(cross_validation())
@@ -267,15 +270,14 @@ def main(steps: tuple[int, ...] = STEPS, out: Path = Path("results/memory.json")
     print(format_rows(own))
     records = [row._asdict() for row in rows]
     growths = {name: line._asdict() for name, line in lines.items()}
-    write_json(out, {"machine": describe_machine(), "growth": growths, "records": records})
-    print(f"\nWritten to {out}")
+    write_results(out, {"machine": describe_machine(), "growth": growths, "records": records})
 
 
 def _logits(model: Model, params: Any, inputs: Array) -> Array:
     return model.apply(params, {}, inputs, train=True)[0].logits
 
 
-def _images(problem: Problem) -> tuple[Array, Array]:
+def _images(problem: NetworkAndBatch) -> tuple[Array, Array]:
     keys = jax.random.split(jax.random.key(0))
     images = jax.random.uniform(keys[0], (problem.batch_size, 28, 28, 1))
     num_classes = max(problem.model.num_outputs, 2)
@@ -286,10 +288,10 @@ def _compile(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.jit(function).lower(*arguments).compile()
 
 
-def _row(part: str, name: str, compiled: Any, reason: str) -> Row:
+def _row(part: str, name: str, compiled: Any, reason: str) -> ProgramCost:
     flops = float((compiled.cost_analysis() or {}).get("flops", float("nan")))
     temp_bytes = int(compiled.memory_analysis().temp_size_in_bytes)
-    return Row(part, name, temp_bytes, flops, " while(" in compiled.as_text(), reason)
+    return ProgramCost(part, name, temp_bytes, flops, " while(" in compiled.as_text(), reason)
 
 
 if __name__ == "__main__":

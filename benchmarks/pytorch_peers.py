@@ -16,20 +16,18 @@ import torch
 from cvxopt import matrix, solvers
 from torch import nn
 
-Step = Callable[[], Any]
+TorchStep = Callable[[], Any]
 
 
-def lenet5(num_outputs: int) -> nn.Module:
+def torch_lenet5(num_outputs: int) -> nn.Module:
     """LeNet-5 as `experiments.networks.models.lenet5`, channels first."""
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
-        nn.Linear(84, num_outputs),
-    )  # fmt: skip
+    first = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    second = [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    dense = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()]
+    return nn.Sequential(*first, *second, nn.Flatten(), *dense, nn.Linear(84, num_outputs))
 
 
-def ren2018_net(num_outputs: int) -> nn.Module:
+def torch_ren2018_net(num_outputs: int) -> nn.Module:
     """The network of Ren et al. (2018) for 4 against 9."""
     layers, channels = [], 1
     for width in (16, 32, 64):
@@ -66,11 +64,11 @@ class Peer:
         loss.backward()
         self.optimizer.step()
 
-    def plain(self) -> Step:
+    def plain(self) -> TorchStep:
         """Plain ERM."""
         return lambda: self._update(self.losses(self.network(self.inputs), self.labels).mean())
 
-    def lookahead(self, num_clean: int) -> Step:
+    def lookahead(self, num_clean: int) -> TorchStep:
         """Weights by the gradient of the clean loss through one virtual step, then the update."""
         clean, clean_labels = self._draw(num_clean, self.num_outputs)
 
@@ -91,7 +89,7 @@ class Peer:
 
         return step
 
-    def low(self, regularization: float) -> Step:
+    def low(self, regularization: float) -> TorchStep:
         """LOW: the norms of the logits' gradients, and CVXOPT on the host in every step."""
 
         def step() -> None:
@@ -120,13 +118,13 @@ def low_weights_cvxopt(norms: np.ndarray, regularization: float) -> np.ndarray:
     return np.asarray(solution["x"])[:, 0]
 
 
-def peers(title: str, batch_size: int, clean_sizes: Sequence[int]) -> dict[str, Step]:
+def peers(title: str, batch_size: int, clean_sizes: Sequence[int]) -> dict[str, TorchStep]:
     """The steps beside those of a benchmark's table, by the names that they have there."""
     name = title.partition(",")[0]
     if name == "LeNet-5":
-        peer = Peer(lenet5(10), 10, batch_size, momentum=0.9)
+        peer = Peer(torch_lenet5(10), 10, batch_size, momentum=0.9)
     elif name == "ren2018_net":
-        peer = Peer(ren2018_net(1), 1, batch_size, momentum=0.0)
+        peer = Peer(torch_ren2018_net(1), 1, batch_size, momentum=0.0)
     else:
         return {}
     steps = {"uniform": peer.plain(), "low:0.1": peer.low(0.1)}

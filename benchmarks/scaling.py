@@ -20,9 +20,9 @@ import optax
 import tyro
 
 import weighting
+from benchmarks.report import write_results
 from experiments.networks.convolution import convolve_plainly
 from experiments.networks.models import lenet5
-from experiments.tools.files import write_json
 from experiments.tools.tables import align
 from weighting import Batch, Weighting, losses
 from weighting.training.scale_out import data_mesh, parallel_step, replicate, shard_batch
@@ -47,7 +47,7 @@ class Collective(NamedTuple):
     num_bytes: int
 
 
-class Cost(NamedTuple):
+class DeviceCost(NamedTuple):
     """What one step costs each device."""
 
     flops: float
@@ -81,7 +81,7 @@ def _num_bytes(name: str, bits: str | None, dimensions: str) -> int:
     return math.prod(int(size) for size in dimensions.split(",") if size) * width // 8
 
 
-def measure(scheme: Weighting, num_clean: int, num_devices: int) -> Cost:
+def cost_of_step(scheme: Weighting, num_clean: int, num_devices: int) -> DeviceCost:
     """Compiles a step on LeNet-5 for that many devices and reads its cost."""
 
     def zeros(size: int, clean: Batch | None = None) -> Batch:
@@ -101,7 +101,7 @@ def measure(scheme: Weighting, num_clean: int, num_devices: int) -> Cost:
     analysis: Any = compiled.cost_analysis()
     exchanged = collectives(compiled.as_text() or "")
     param_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    return Cost(float(analysis["flops"]), exchanged, param_bytes)
+    return DeviceCost(float(analysis["flops"]), exchanged, param_bytes)
 
 
 def main(out: Path = Path("results/scaling.json")) -> None:
@@ -118,7 +118,7 @@ def main(out: Path = Path("results/scaling.json")) -> None:
     for name, (factory, num_clean) in SCHEMES.items():
         alone = 0.0
         for num_devices in NUM_DEVICES:
-            cost = measure(factory(), num_clean, num_devices)
+            cost = cost_of_step(factory(), num_clean, num_devices)
             alone = alone or cost.flops
             cells = [f"{cost.flops / 1e6:.1f}", f"{cost.flops / alone:.3f}"]
             cells += [str(len(cost.collectives)), f"{cost.num_bytes / 1e3:.1f}"]
@@ -136,8 +136,7 @@ def main(out: Path = Path("results/scaling.json")) -> None:
             )
     print(align(table))
     settings = {"model": "lenet5", "batch_size": BATCH_SIZE, "jax": jax.__version__}
-    write_json(out, {**settings, "steps": records})
-    print(f"Written to {out}")
+    write_results(out, {**settings, "steps": records})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ machine touches both sides. Steps are compiled ahead of time and keep their inpu
 every call repeats the same work.
 """
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +17,14 @@ import optax
 import tyro
 
 import weighting
-from benchmarks.machine import describe_machine
+from benchmarks.report import describe_machine, write_results
 from experiments.networks.convolution import convolve_plainly
 from experiments.networks.models import Model, lenet5, ren2018_net
-from experiments.tools.files import write_json
 from experiments.tools.host_memory import keep_large_blocks
+from experiments.tools.tables import align
 from experiments.training.timing import (
     Candidate,
-    Table,
+    StepTable,
     compile_candidate,
     interleave,
     paired_ratio,
@@ -37,12 +36,16 @@ UNIFORM = "uniform"
 PLAIN = "uniform, XLA's convolutions"
 CLEAN_SIZES = (10, 32, 100)
 PEER = "PyTorch: "
+_KNOWN_OF_A_STEP = (
+    *("max_ratio", "min_ratio"),  # targets
+    *("flops", "flop_ratio", "max_flop_ratio", "temp_bytes", "num_clean"),
+)
 
 
-def tables() -> list[Table]:
+def tables() -> list[StepTable]:
     """The two tables: LOW's network at its batch size, and lookahead's."""
     return [
-        Table(
+        StepTable(
             "LeNet-5, batch 256",
             lenet5(10),
             losses.cross_entropy,
@@ -50,7 +53,7 @@ def tables() -> list[Table]:
             256,
             _candidates(256, lenet5(10, convolve=convolve_plainly)),
         ),
-        Table(
+        StepTable(
             "ren2018_net, batch 100",
             ren2018_net(),
             losses.logistic,
@@ -97,7 +100,7 @@ def lookahead_floor(num_clean: int, batch_size: int) -> float:
     return (4 + 3 * num_clean / batch_size) / 3
 
 
-def measure(table: Table, *, rounds: int, warm_up: int = 3) -> list[dict]:
+def time_steps(table: StepTable, *, rounds: int, warm_up: int = 3) -> list[dict]:
     """Times a table's candidates; one record each, ratios to `uniform` (its own: to hand-written).
 
     Times are per step. The table must have the candidates `value_and_grad` and `uniform`.
@@ -113,46 +116,36 @@ def measure(table: Table, *, rounds: int, warm_up: int = 3) -> list[dict]:
     records = []
     for name, candidate in table.candidates.items():
         reference = HAND_WRITTEN if name in (HAND_WRITTEN, UNIFORM) else UNIFORM
-        ratio, low, high = paired_ratio(per_step[name], per_step[reference])
-        records.append(
-            {
-                "name": name,
-                "reference": reference,
-                "median_ms": 1e3 * float(np.median(per_step[name])),
-                "ratio": ratio,
-                "ratio_quartiles": [low, high],
-                "max_ratio": candidate.max_ratio,
-                "min_ratio": None,
-                "flops": compiled[name].flops,
-                "flop_ratio": compiled[name].flops / compiled[reference].flops,
-                "max_flop_ratio": candidate.max_flop_ratio,
-                "temp_bytes": compiled[name].temp_bytes,
-                "num_clean": candidate.num_clean,
-            }
-        )
+        costs = {
+            "max_ratio": candidate.max_ratio,
+            "flops": compiled[name].flops,
+            "flop_ratio": compiled[name].flops / compiled[reference].flops,
+            "max_flop_ratio": candidate.max_flop_ratio,
+            "temp_bytes": compiled[name].temp_bytes,
+            "num_clean": candidate.num_clean,
+        }
+        records.append(_record(name, reference, per_step, costs))
     for name in peers:
         best = _fastest_like(name.removeprefix(PEER), per_step)
-        ratio, low, high = paired_ratio(per_step[name], per_step[best])
-        records.append(
-            {
-                "name": name,
-                "reference": best,
-                "median_ms": 1e3 * float(np.median(per_step[name])),
-                "ratio": ratio,
-                "ratio_quartiles": [low, high],
-                "max_ratio": None,
-                "min_ratio": 3.0 if "lookahead" in name else 1.0,
-                "flops": None,
-                "flop_ratio": None,
-                "max_flop_ratio": None,
-                "temp_bytes": None,
-                "num_clean": None,
-            }
-        )
+        least = {"min_ratio": 3.0 if "lookahead" in name else 1.0}
+        records.append(_record(name, best, per_step, least))
     return records
 
 
-def peer_steps(table: Table) -> dict[str, Callable[[], Any]]:
+def _record(name: str, reference: str, per_step: dict[str, list[float]], known: dict) -> dict:
+    """A record of a step's times, with what else is known of it; None for what is not."""
+    ratio, low, high = paired_ratio(per_step[name], per_step[reference])
+    record = {
+        "name": name,
+        "reference": reference,
+        "median_ms": 1e3 * float(np.median(per_step[name])),
+        "ratio": ratio,
+        "ratio_quartiles": [low, high],
+    }
+    return record | {key: known.get(key) for key in _KNOWN_OF_A_STEP}
+
+
+def peer_steps(table: StepTable) -> dict[str, Callable[[], Any]]:
     """PyTorch's steps for a table, if PyTorch is installed."""
     if importlib.util.find_spec("torch") is None:
         return {}
@@ -198,9 +191,7 @@ def format_records(records: list[dict]) -> str:
                 _target(record),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return align(rows, numbers=False)
 
 
 def main(
@@ -224,11 +215,10 @@ def main(
     print("dearest branch, a loop (osqp, norms of all parameters) one iteration.")
     results = []
     for table in tables():
-        records = measure(table, rounds=rounds)
+        records = time_steps(table, rounds=rounds)
         print(f"\n{table.title}\n{format_records(records)}", flush=True)
         results.append({"title": table.title, "batch_size": table.batch_size, "records": records})
-    write_json(out, {"machine": machine, "rounds": rounds, "tables": results})
-    print(f"\nWritten to {out}")
+    write_results(out, {"machine": machine, "rounds": rounds, "tables": results})
 
 
 def _target(record: dict) -> str:

@@ -4,13 +4,13 @@ import os
 import sys
 
 from experiments import commands
-from experiments.arguments import parse
+from experiments.arguments import read_command
 from experiments.tools.host_memory import keep_large_blocks
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Reads the arguments and does what they say; returns the exit status."""
-    command = parse(arguments)
+    command = read_command(arguments)
     try:
         commands.execute(command)
     except (ValueError, FileNotFoundError, RuntimeError) as error:

@@ -113,7 +113,7 @@ COMMANDS = {
 }
 
 
-def parse(arguments: list[str] | None = None) -> Command:
+def read_command(arguments: list[str] | None = None) -> Command:
     """The command that the arguments (by default the process's) ask for; exits on bad ones."""
     return tyro.extras.subcommand_cli_from_dict(
         COMMANDS,

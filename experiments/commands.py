@@ -5,6 +5,9 @@ from pathlib import Path
 from experiments import arguments
 from experiments.catalogue import EXPERIMENTS, NAMES
 from experiments.data.augmentation import AUGMENTATIONS
+from experiments.data.corruption import NOISES
+from experiments.data.imbalance import IMBALANCES
+from experiments.data.sets.table import DATASETS
 from experiments.explain.overview import Choices, explain
 from experiments.explain.training_page import training_page
 from experiments.methods import table
@@ -85,19 +88,28 @@ def catalogue() -> str:
         losses.append([name, _values(loss.parameters), summary + two])
     others = [
         ["kind", "names"],
-        [
-            "dataset",
-            "digits, separable, overlapping, moons, mnist, cifar10, isic2018/64, ..., tfds:NAME",
-        ],
-        ["noise", "none, uniform:RATE, background:RATE[:CLASS], pairwise:RATE"],
-        ["imbalance", "none, long_tail:RATIO, step:RATIO, halving, 4v9:SHARE"],
         ["model", ", ".join(MODELS) + "; sizes may follow mlp and mlp_bn: mlp:64,64"],
         ["augmentation", "none, " + ", ".join(AUGMENTATIONS) + "; joined by +"],
         ["procedure", ", ".join(PROCEDURES)],
         ["sampler", ", ".join(SAMPLERS)],
     ]
-    tables = (experiments, schemes, losses, others)
+    tables = (experiments, schemes, losses, *_data_tables(), others)
     return "\n\n".join(align(table, numbers=False) for table in tables)
+
+
+def _data_tables() -> list[list[list[str]]]:
+    """Datasets, and ways to spoil them."""
+    datasets = [["dataset", "inputs", "classes", "what it is", "source", "files"]]
+    for record in DATASETS:
+        shape = " x ".join(map(str, record.input_shape or ()))
+        classes = str(record.num_classes or "")
+        about = [record.summary, record.source, record.access]
+        datasets.append([record.syntax, shape, classes, *about])
+    noises = [["noise", "what a wrong label becomes"]]
+    noises += [[kind.syntax, kind.summary] for kind in NOISES.values()]
+    imbalances = [["imbalance", "what it does"]]
+    imbalances += [[kind.syntax, kind.summary] for kind in IMBALANCES.values()]
+    return [datasets, noises, imbalances]
 
 
 def _values(parameters: tuple[Parameter, ...]) -> str:

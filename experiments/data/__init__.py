@@ -1,15 +1,21 @@
 """Data on the host, in plain numpy: load a dataset, spoil it on purpose, split it into a task."""
 
 from experiments.data.checks import check_disjoint
-from experiments.data.corruption import Corrupted, background_flip, pairwise_flip, uniform_flip
-from experiments.data.datasets import load
-from experiments.data.describe import describe
-from experiments.data.image_sets import load_tfds
-from experiments.data.imbalance import long_tail, step_imbalance, two_class_imbalance
-from experiments.data.specs import parse_imbalance, parse_noise
+from experiments.data.corruption import (
+    Corrupted,
+    background_flip,
+    pairwise_flip,
+    parse_noise,
+    uniform_flip,
+)
+from experiments.data.digest import describe
+from experiments.data.imbalance import long_tail, parse_imbalance, step_imbalance
+from experiments.data.sets.image_sets import load_tfds
+from experiments.data.sets.table import load
+from experiments.data.sets.toy import moons, overlapping, separable
+from experiments.data.sets.types import Dataset, Source
 from experiments.data.tasks import Examples, Task, TaskConfig, make_task, stack_tasks
-from experiments.data.toy import moons, overlapping, separable
-from experiments.data.types import Dataset, Source
+from experiments.data.two_classes import two_class_imbalance
 
 __all__ = [
     "Corrupted",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.data.types import Dataset, Source
+from experiments.data.sets.types import Dataset, Source
 
 
 def check_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -62,12 +62,6 @@ def check_ratio(ratio: float) -> None:
     """Raise unless `ratio` is a finite number of at least one."""
     if not (math.isfinite(ratio) and ratio >= 1):
         raise ValueError(f"the imbalance ratio (largest to smallest class) is >= 1, got {ratio}")
-
-
-def check_num_examples(num_examples: int, minimum: int) -> None:
-    """Raise when fewer than `minimum` examples are asked for."""
-    if num_examples < minimum:
-        raise ValueError(f"num_examples must be at least {minimum}, got {num_examples}")
 
 
 def check_disjoint(indices: Mapping[str, np.ndarray]) -> None:

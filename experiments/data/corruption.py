@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data.checks import check_labels, check_rate
+from experiments.data.specs import Spec, SpecKind, SpecValue, read_spec
 from experiments.data.stratify import Seed
 
 
@@ -47,6 +48,36 @@ def pairwise_flip(labels: np.ndarray, num_classes: int, rate: float, seed: Seed)
     truth = check_labels(labels, num_classes)
     flips = _flips(truth, rate, np.random.default_rng(seed))
     return _corrupted(truth, np.where(flips, (truth + 1) % num_classes, truth))
+
+
+def no_flip(labels: np.ndarray, num_classes: int, seed: Seed) -> Corrupted:
+    """Return the labels, none corrupted."""
+    del seed
+    truth = check_labels(labels, num_classes)
+    return Corrupted(truth, np.zeros(len(truth), bool))
+
+
+_RATE = SpecValue("rate", check_rate)
+NOISES = {
+    kind.name: kind
+    for kind in (
+        SpecKind("none", (), no_flip, "all labels are right"),
+        SpecKind("uniform", (_RATE,), uniform_flip, "any other class, all equally likely"),
+        SpecKind(
+            "background",
+            (_RATE, SpecValue("background", default=0, type=int, label="class")),
+            background_flip,
+            "the background class, 0 unless CLASS is given",
+        ),
+        SpecKind("pairwise", (_RATE,), pairwise_flip, "the next class"),
+    )
+}
+"""Functions `(labels, num_classes, seed, *, ...) -> Corrupted`."""
+
+
+def parse_noise(spec: str) -> Spec:
+    """Read one of `NOISES`, such as "uniform:0.4" or "background:0.4:3"."""
+    return read_spec(spec, NOISES, "noise")
 
 
 def _flips(labels: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:

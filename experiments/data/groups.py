@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from experiments.data.sets.types import Dataset
 from experiments.data.stratify import Seed, class_counts
-from experiments.data.types import Dataset
 
 
 def check_groups(dataset: Dataset) -> np.ndarray:

@@ -1,9 +1,14 @@
 """Class imbalance: pure functions from labels to the sorted positions of the examples to keep."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from experiments.data.checks import check_labels, check_ratio
+from experiments.data.specs import Spec, SpecKind, SpecValue, read_spec
 from experiments.data.stratify import Seed, class_counts, draw_per_class
+from experiments.data.two_classes import TWO_CLASSES, TwoClass, read_two_classes
 
 
 def long_tail(
@@ -97,46 +102,52 @@ def halving(
     return draw_per_class(labels, wanted, rng)
 
 
-def two_class_imbalance(
-    labels: np.ndarray,
-    seed: Seed,
-    *,
-    minority: int = 4,
-    majority: int = 9,
-    num_examples: int = 5000,
-    majority_share: float,
+def keep_all(
+    labels: np.ndarray, num_classes: int, seed: Seed, *, keep_one: bool = False
 ) -> np.ndarray:
-    """Choose `num_examples` of two classes, a given share of them from `majority`.
-
-    Ren et al., 2018, section 4.1: MNIST's 4 against 9; a share of 0.995 is 25 fours, 4975 nines.
-    """
-    if minority == majority or min(minority, majority) < 0:
-        raise ValueError(f"two different classes are needed, got {minority} and {majority}")
-    num_classes = max(int(np.max(labels, initial=0)), minority, majority) + 1
-    labels = check_labels(labels, num_classes)
-    wanted = np.zeros(num_classes, np.int64)
-    wanted[[minority, majority]] = two_class_counts(num_examples, majority_share)
-    available = class_counts(labels, num_classes)
-    if np.any(wanted > available):
-        raise ValueError(
-            f"{num_examples} examples at a majority share of {majority_share} take "
-            f"{wanted[minority]} of class {minority} and {wanted[majority]} of class {majority}; "
-            f"there are {available[minority]} and {available[majority]}: ask for fewer examples"
-        )
-    return draw_per_class(labels, wanted, seed)
+    """Return all positions."""
+    del num_classes, seed, keep_one
+    return np.arange(len(labels))
 
 
-def two_class_counts(num_examples: int, majority_share: float) -> tuple[int, int]:
-    """Return how many of `num_examples` fall to the minority and to the majority class."""
-    if not 0 < majority_share < 1:
-        raise ValueError(f"the majority share must lie strictly in (0, 1), got {majority_share}")
-    num_majority = round(num_examples * majority_share)
-    if not 0 < num_majority < num_examples:
-        raise ValueError(
-            f"{num_examples} examples at a majority share of {majority_share} leave one class with "
-            "no example; ask for more examples or a share nearer to one half"
-        )
-    return num_examples - num_majority, num_majority
+def _in_order_of_index(keep: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """A profile that ranks the classes by index: the seed of their order does not matter."""
+
+    def keep_in_order(*arguments: Any, order_seed: Seed | None = None, **options: Any):
+        del order_seed
+        return keep(*arguments, **options)
+
+    return keep_in_order
+
+
+_RATIO = SpecValue("ratio", check_ratio)
+IMBALANCES = {
+    kind.name: kind
+    for kind in (
+        SpecKind("none", (), _in_order_of_index(keep_all), "every example is kept"),
+        SpecKind(
+            "long_tail",
+            (_RATIO,),
+            _in_order_of_index(long_tail),
+            "sizes fall exponentially; RATIO is that of the largest class to the smallest",
+        ),
+        SpecKind(
+            "step",
+            (_RATIO,),
+            _in_order_of_index(step_imbalance),
+            "the second half of the classes are RATIO times smaller",
+        ),
+        SpecKind("halving", (), halving, "sizes halve from class to class, in an order by seed"),
+        TWO_CLASSES,
+    )
+}
+"""Functions `(labels, num_classes, seed, *, order_seed, keep_one) -> positions`, but for
+`TWO_CLASSES`."""
+
+
+def parse_imbalance(spec: str) -> Spec | TwoClass:
+    """Read one of `IMBALANCES`, such as "long_tail:100" or "4v9:0.995" (4 the minority)."""
+    return read_two_classes(spec) or read_spec(spec, IMBALANCES, "imbalance")
 
 
 def _without_empty_classes(

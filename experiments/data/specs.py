@@ -1,221 +1,80 @@
-"""Label noise and class imbalance written as short texts, such as "uniform:0.4"."""
+"""Ways to spoil data as the command line writes them, such as "uniform:0.4".
 
-import re
-from dataclasses import dataclass
+A way is one record, a `SpecKind`; how it is written, read, listed and refused follows from it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data import corruption, imbalance
-from experiments.data.checks import check_labels, check_rate, check_ratio
-from experiments.data.corruption import Corrupted
 from experiments.data.stratify import Seed
+from experiments.tools.names import unknown_name
 
 
-@dataclass(frozen=True)
-class NoNoise:
-    """Labels stay as they are."""
+class SpecValue(NamedTuple):
+    """A number that follows the name of a kind."""
 
-    def __call__(self, labels: np.ndarray, num_classes: int, seed: Seed) -> Corrupted:
-        """Return the labels, none corrupted."""
-        labels = check_labels(labels, num_classes)
-        return Corrupted(labels, np.zeros(len(labels), bool))
+    name: str  # of the function's argument
+    check: Callable[[float], None] | None = None  # raises for a bad value
+    default: float | None = None  # None where it must be given
+    type: Callable[[str], float] = float
+    label: str = ""  # how the user is shown it; by default its name
 
-
-@dataclass(frozen=True)
-class UniformNoise:
-    """See `uniform_flip`."""
-
-    rate: float
-
-    def __post_init__(self):
-        check_rate(self.rate)
-
-    def __call__(self, labels: np.ndarray, num_classes: int, seed: Seed) -> Corrupted:
-        """Corrupt `labels` [N]."""
-        return corruption.uniform_flip(labels, num_classes, self.rate, seed)
+    @property
+    def syntax(self) -> str:
+        """How it is written, with the colon."""
+        text = ":" + (self.label or self.name).upper()
+        return text if self.default is None else f"[{text}]"
 
 
-@dataclass(frozen=True)
-class BackgroundNoise:
-    """See `background_flip`."""
+class SpecKind(NamedTuple):
+    """A way to spoil data: its name, the values that may follow it, and what it does."""
 
-    rate: float
-    background: int = 0
+    name: str
+    values: tuple[SpecValue, ...]
+    function: Callable[..., Any]  # (labels, num_classes, seed=, **values)
+    summary: str
 
-    def __post_init__(self):
-        check_rate(self.rate)
-
-    def __call__(self, labels: np.ndarray, num_classes: int, seed: Seed) -> Corrupted:
-        """Corrupt `labels` [N]."""
-        return corruption.background_flip(
-            labels, num_classes, self.rate, seed, background=self.background
-        )
+    @property
+    def syntax(self) -> str:
+        """How it is written."""
+        return self.name + "".join(value.syntax for value in self.values)
 
 
-@dataclass(frozen=True)
-class PairwiseNoise:
-    """See `pairwise_flip`."""
+class Spec(NamedTuple):
+    """A text that was read: call it with labels [N] in place of the kind's function."""
 
-    rate: float
+    kind: SpecKind
+    values: Mapping[str, float]
 
-    def __post_init__(self):
-        check_rate(self.rate)
-
-    def __call__(self, labels: np.ndarray, num_classes: int, seed: Seed) -> Corrupted:
-        """Corrupt `labels` [N]."""
-        return corruption.pairwise_flip(labels, num_classes, self.rate, seed)
+    def __call__(self, labels: np.ndarray, num_classes: int, seed: Seed, **options: Any) -> Any:
+        """What the kind's function returns."""
+        return self.kind.function(labels, num_classes, seed=seed, **self.values, **options)
 
 
-@dataclass(frozen=True)
-class NoImbalance:
-    """Every example is kept."""
-
-    def __call__(
-        self,
-        labels: np.ndarray,
-        num_classes: int,
-        seed: Seed,
-        *,
-        order_seed: Seed | None = None,
-        keep_one: bool = False,
-    ) -> np.ndarray:
-        """Return all positions."""
-        return np.arange(len(labels))
+def read_spec(spec: str, kinds: Mapping[str, SpecKind], what: str) -> Spec:
+    """Reads "NAME[:VALUE...]"; ValueError for unknown names, missing, surplus and bad values."""
+    name, *texts = spec.split(":")
+    kind = kinds.get(name)
+    if kind is None or not _num_needed(kind) <= len(texts) <= len(kind.values):
+        raise unknown_name(spec, [kind.syntax for kind in kinds.values()], what)
+    given = {v.name: read_value(v, text, spec) for v, text in zip(kind.values, texts, strict=False)}
+    defaults = {v.name: v.default for v in kind.values if v.default is not None}
+    return Spec(kind, defaults | given)
 
 
-@dataclass(frozen=True)
-class LongTail:
-    """See `long_tail`."""
-
-    ratio: float
-
-    def __post_init__(self):
-        check_ratio(self.ratio)
-
-    def __call__(
-        self,
-        labels: np.ndarray,
-        num_classes: int,
-        seed: Seed,
-        *,
-        order_seed: Seed | None = None,
-        keep_one: bool = False,
-    ) -> np.ndarray:
-        """Return the sorted positions to keep."""
-        return imbalance.long_tail(labels, num_classes, self.ratio, seed, keep_one=keep_one)
-
-
-@dataclass(frozen=True)
-class Step:
-    """See `step_imbalance`."""
-
-    ratio: float
-
-    def __post_init__(self):
-        check_ratio(self.ratio)
-
-    def __call__(
-        self,
-        labels: np.ndarray,
-        num_classes: int,
-        seed: Seed,
-        *,
-        order_seed: Seed | None = None,
-        keep_one: bool = False,
-    ) -> np.ndarray:
-        """Return the sorted positions to keep."""
-        return imbalance.step_imbalance(labels, num_classes, self.ratio, seed, keep_one=keep_one)
-
-
-@dataclass(frozen=True)
-class Halving:
-    """See `halving`. Profiles that rank the classes by index ignore `order_seed`."""
-
-    def __call__(
-        self,
-        labels: np.ndarray,
-        num_classes: int,
-        seed: Seed,
-        *,
-        order_seed: Seed | None = None,
-        keep_one: bool = False,
-    ) -> np.ndarray:
-        """Return the sorted positions to keep."""
-        return imbalance.halving(
-            labels, num_classes, seed, order_seed=order_seed, keep_one=keep_one
-        )
-
-
-@dataclass(frozen=True)
-class TwoClass:
-    """Two classes alone, relabelled 0 (minority) and 1; see `two_class_imbalance`."""
-
-    minority: int
-    majority: int
-    majority_share: float
-
-    def __post_init__(self):
-        if self.minority == self.majority:
-            raise ValueError(f"two different classes are needed, got {self.minority} twice")
-        if not 0 < self.majority_share < 1:
-            raise ValueError(
-                f"the majority share must lie strictly in (0, 1), got {self.majority_share}"
-            )
-
-    def relabel(self, labels: np.ndarray) -> np.ndarray:
-        """Return int32 [N]: 0 for the minority class, 1 for the majority, -1 for any other."""
-        relabelled = np.full(len(labels), -1, np.int32)
-        relabelled[labels == self.minority] = 0
-        relabelled[labels == self.majority] = 1
-        return relabelled
-
-
-Noise = NoNoise | UniformNoise | BackgroundNoise | PairwiseNoise
-ClassProfile = NoImbalance | LongTail | Step | Halving
-
-
-def parse_noise(spec: str) -> Noise:
-    """Read "none", "uniform:RATE", "background:RATE[:CLASS]" or "pairwise:RATE"."""
-    match spec.split(":"):
-        case ["none"]:
-            return NoNoise()
-        case ["uniform", rate]:
-            return UniformNoise(_number(rate, spec))
-        case ["background", rate]:
-            return BackgroundNoise(_number(rate, spec))
-        case ["background", rate, background]:
-            return BackgroundNoise(_number(rate, spec), _number(background, spec, int))
-        case ["pairwise", rate]:
-            return PairwiseNoise(_number(rate, spec))
-    raise ValueError(
-        f"unknown noise {spec!r}; known: none, uniform:RATE, background:RATE, "
-        "background:RATE:CLASS, pairwise:RATE (for example uniform:0.4)"
-    )
-
-
-def parse_imbalance(spec: str) -> ClassProfile | TwoClass:
-    """Read "none", "long_tail:RATIO", "step:RATIO", "halving" or "4v9:SHARE" (4 the minority)."""
-    match spec.split(":"):
-        case ["none"]:
-            return NoImbalance()
-        case ["long_tail", ratio]:
-            return LongTail(_number(ratio, spec))
-        case ["step", ratio]:
-            return Step(_number(ratio, spec))
-        case ["halving"]:
-            return Halving()
-        case [pair, share] if classes := re.fullmatch(r"(\d+)v(\d+)", pair):
-            minority, majority = map(int, classes.groups())
-            return TwoClass(minority, majority, _number(share, spec))
-    raise ValueError(
-        f"unknown imbalance {spec!r}; known: none, long_tail:RATIO, step:RATIO, halving, "
-        "4v9:SHARE (any two classes; SHARE is that of the second)"
-    )
-
-
-def _number(text: str, spec: str, kind: type = float):
+def read_value(value: SpecValue, text: str, spec: str) -> float:
+    """The number that `text`, a part of `spec`, stands for."""
     try:
-        return kind(text)
+        number = value.type(text)
     except ValueError:
-        wanted = "an integer" if kind is int else "a number"
+        wanted = "an integer" if value.type is int else "a number"
         raise ValueError(f"{text!r} in {spec!r} is not {wanted}") from None
+    if value.check is not None:
+        value.check(number)
+    return number
+
+
+def _num_needed(kind: SpecKind) -> int:
+    return sum(value.default is None for value in kind.values)

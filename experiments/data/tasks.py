@@ -7,12 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data.checks import check_disjoint, check_source
-from experiments.data.datasets import load
+from experiments.data.corruption import parse_noise
 from experiments.data.groups import check_groups, split_groups
-from experiments.data.imbalance import two_class_imbalance
-from experiments.data.specs import ClassProfile, Noise, TwoClass, parse_imbalance, parse_noise
+from experiments.data.imbalance import parse_imbalance
+from experiments.data.sets.table import load
+from experiments.data.sets.types import Dataset, Source
+from experiments.data.specs import Spec
 from experiments.data.stratify import Seed, apportion, class_counts, draw_per_class, spread_evenly
-from experiments.data.types import Dataset, Source
+from experiments.data.two_classes import TwoClass, two_class_imbalance
 
 _TWO_CLASS_EXAMPLES = 5000  # ren2018, section 4.1
 _SPLITS_BY = ("example", "group")
@@ -59,14 +61,13 @@ class TaskConfig:
     """What to learn, and how its training data are spoiled."""
 
     dataset: str = "digits"
-    """digits, separable, overlapping, moons, mnist, cifar10, ..., isic2018/64 or tfds:NAME."""
+    """Its name; `python -m experiments list` shows them all."""
     data_dir: str | None = None
     """Folder of prepared tfds sets; by default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     noise: str = "none"
-    """Wrong labels: none, uniform:RATE, background:RATE[:CLASS] or pairwise:RATE."""
+    """Wrong labels, such as uniform:0.4; see `list`."""
     imbalance: str = "none"
-    """Class imbalance: none, long_tail:RATIO, step:RATIO, halving (in an order of classes that the
-    seed draws) or 4v9:SHARE (of the second class)."""
+    """Class imbalance, such as long_tail:100, or 4v9:0.995 for two classes alone; see `list`."""
     num_clean: int = 50
     """Trusted examples, class-balanced; 0 for none. Under 4v9 they are part of num_train."""
     num_validation: int = 300
@@ -240,7 +241,7 @@ def _examples(dataset: Dataset, labels: np.ndarray, indices: np.ndarray) -> Exam
     return Examples(dataset.inputs[indices], truth.copy(), truth, indices.astype(np.int32))
 
 
-def _corrupt(examples: Examples, noise: Noise, num_classes: int, seed: Seed) -> Examples:
+def _corrupt(examples: Examples, noise: Spec, num_classes: int, seed: Seed) -> Examples:
     return examples._replace(labels=noise(examples.true_labels, num_classes, seed).labels)
 
 
@@ -280,7 +281,7 @@ def _check_split_is_official(config: TaskConfig, name: str) -> None:
 
 
 def _split(
-    config: TaskConfig, imbalance: ClassProfile, pool: _Pool, seed: np.random.SeedSequence
+    config: TaskConfig, imbalance: Spec, pool: _Pool, seed: np.random.SeedSequence
 ) -> _Splits:
     seeds = seed.spawn(6)
     clean = pool.draw_balanced(config.num_clean, seeds[0], "num_clean")

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.data.sets.table import class_names
+from experiments.data.two_classes import read_two_classes
 from experiments.explain import galleries, telescope, telescope_plots
 from experiments.explain.suspects import (
     SUSPECT_COLUMNS,
@@ -33,13 +35,6 @@ from experiments.training.result import Result, is_finished, load_result
 from experiments.training.run_folder import RunFolderError
 
 _PER_FIGURE = 9  # methods
-_CLASS_NAMES = {
-    name: tuple(classes.split())
-    for name, classes in {
-        "cifar10": "airplane automobile bird cat deer dog frog horse ship truck",
-        "fashion_mnist": "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot",
-    }.items()
-}
 
 
 class Choices(NamedTuple):
@@ -158,8 +153,9 @@ def _check_comparable(runs: Runs) -> None:
     classes = {}
     for method, (result, h) in runs.items():
         task = result.configs[h].task
-        pair = task.imbalance.partition(":")[0] if _two_classes(task.imbalance) else ""
-        classes[method] = (task.dataset, pair, telescope.num_classes(result))
+        pair = read_two_classes(task.imbalance)
+        chosen = f"{pair.minority}v{pair.majority}" if pair else ""
+        classes[method] = (task.dataset, chosen, telescope.num_classes(result))
     if len(set(classes.values())) > 1:
         texts = [f"{m}: {d} {p}({c} classes)" for m, (d, p, c) in classes.items()]
         raise ValueError(
@@ -168,15 +164,11 @@ def _check_comparable(runs: Runs) -> None:
         )
 
 
-def _two_classes(imbalance: str) -> re.Match | None:
-    return re.match(r"(\d+)v(\d+):", imbalance)
-
-
 def _class_names(config: RunConfig) -> Sequence[str] | None:
-    pair = _two_classes(config.task.imbalance)
-    names = _CLASS_NAMES.get(config.task.dataset.removeprefix("tfds:"))
+    pair = read_two_classes(config.task.imbalance)
+    names = class_names(config.task.dataset)
     if pair:
-        return [names[int(c)] if names else c for c in pair.groups()]
+        return [names[c] if names else str(c) for c in (pair.minority, pair.majority)]
     return names
 
 

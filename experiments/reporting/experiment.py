@@ -13,7 +13,7 @@ from experiments.tools.files import write_json
 from experiments.training.config import RunConfig
 from experiments.training.driver import check_at_once, check_devices, load_source, train
 from experiments.training.result import is_finished, load_result
-from experiments.training.run_folder import RunFolderError, check_folder, differences
+from experiments.training.run_folder import RunFolderError, check_folder, json_differences
 
 Arms = Mapping[str, Sequence[RunConfig]]  # name -> configurations that differ in numbers only
 
@@ -148,7 +148,7 @@ def _claim(folder: Path, record: dict, *, resume: bool) -> None:
     check_folder(folder, resume=resume, marker="experiment.json")
     path = folder / "experiment.json"
     if path.exists():
-        different = differences(read_record(folder), record)
+        different = json_differences(read_record(folder), record)
         if different:
             raise RunFolderError(f"{folder} holds another experiment: {'; '.join(different)}")
     else:

@@ -12,20 +12,20 @@ from experiments.networks.models import Model
 from weighting import losses, metrics
 from weighting.train_step import as_output
 
-MEASURES = {
+HELD_OUT_MEASURES = {
     "validation": ("loss", "accuracy", "balanced_accuracy"),
     "test": ("loss", "accuracy", "balanced_accuracy", "mean_auc", "mean_f1"),
 }
 AT_THE_END = ("mean_auc",)  # it sorts: measured when training or fine-tuning ends, not on the way
 _BATCH = 1000
 
-Network = tuple[Any, Any]  # parameters and model state, with leading axes [H, S]
+Networks = tuple[Any, Any]  # parameters and model state, with leading axes [H, S]
 
 
 @functools.cache  # so that runs that differ in their weighting share the compiled functions
 def make_evaluate(
     model: Model, num_classes: int
-) -> Callable[[Network, Array, Array, tuple[str, ...]], dict[str, Array]]:
+) -> Callable[[Networks, Array, Array, tuple[str, ...]], dict[str, Array]]:
     """Measures of networks given by value.
 
     Returns (networks [H, S], inputs [S, N, ...], labels [S, N], names) -> measures [H, S]: those
@@ -64,7 +64,7 @@ def make_evaluate(
 
     measure_some = jax.jit(measure_all, static_argnums=2)  # what is not asked for is not computed
 
-    def all_logits(networks: Network, inputs: Array) -> Array:
+    def all_logits(networks: Networks, inputs: Array) -> Array:
         if not model.has_convolutions:
             return over_runs(*networks, inputs)
         num_configs, num_seeds = jax.tree.leaves(networks)[0].shape[:2]
@@ -77,7 +77,7 @@ def make_evaluate(
                 rows.append(jnp.concatenate(parts))
         return jnp.stack(rows).reshape(num_configs, num_seeds, *rows[0].shape)
 
-    def evaluate(networks: Network, inputs: Array, labels: Array, names: tuple[str, ...]):
+    def evaluate(networks: Networks, inputs: Array, labels: Array, names: tuple[str, ...]):
         return measure_some(all_logits(networks, inputs), labels, names)
 
     return evaluate

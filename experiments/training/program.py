@@ -6,8 +6,9 @@ rest after them (`lax.map`), which bounds memory. Small networks gain most from 
 convolutions on CPU, whose products are large enough by themselves, lose.
 
 Several devices share every batch, clean ones included: the data lie on each of them, and each
-computes its part. States come from the first device and return to it, so that whatever
-else handles them (evaluation, checkpoints) does not know of the others.
+computes its part. So do states, which stay there from interval to interval; whatever else handles
+them (evaluation, checkpoints) sees the copy on the first device (`Program.on_first`), which moves
+nothing.
 """
 
 import functools
@@ -24,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from experiments.data import Task
 from experiments.methods.context import Context
 from experiments.methods.losses import LossSpec
-from experiments.methods.procedures import make_procedure
+from experiments.methods.procedures import Procedure, make_procedure
 from experiments.methods.schemes import SchemeSpec
 from experiments.networks.models import Model
 from experiments.training.config import RunConfig
@@ -108,11 +109,12 @@ class Progress(NamedTuple):
 class Program(NamedTuple):
     """The functions of a run; every state has leading axes [H, S]."""
 
-    init: Callable[[Hyperparameters, SeedData], TrainState]
+    init: Callable[[Hyperparameters, SeedData], TrainState]  # on the first device
+    place: Callable[[PyTree], PyTree]  # puts states, data and numbers where `advance` wants them
     advance: Callable[..., tuple[TrainState, WeightSums, Progress]]
     fine_tune: Callable[..., tuple[TrainState, WeightSums, Progress]]
+    on_first: Callable[[PyTree], PyTree]  # of what is placed, the copy on the first device
     network: Callable[[TrainState], tuple[PyTree, PyTree]]  # parameters and model state, [H, S]
-    place: Callable[[SeedData], SeedData]  # puts the data where `advance` reads them
 
 
 class _Key(NamedTuple):
@@ -167,36 +169,25 @@ def make_program(
 def _program(key: _Key, model: Model) -> Program:
     procedure = make_procedure(key.procedure, model)
     mesh = data_mesh(key.num_devices) if key.num_devices > 1 else None
+    at_once = key.at_once
+    if at_once is None and model.has_convolutions and jax.default_backend() == "cpu":
+        at_once = 1
 
-    def make_step(*parts: Any) -> Callable:
-        train_step = procedure.make_step(*parts)
-        return train_step if mesh is None else parallel_step(train_step, mesh)
+    def compiled(step: Callable) -> Callable:
+        return _drive(step, key.num_train, mesh, at_once)
 
-    def context(data: SeedData, indices: Array | None = None) -> Context:
-        return Context(
-            data.class_counts,
-            key.num_train,
-            key.num_steps,
-            key.num_train / key.batch_size,
-            key.input_size,
-            data.references,
-            indices,
-        )
+    return Program(
+        init=_make_init(key, procedure),
+        place=_unchanged if mesh is None else functools.partial(replicate, mesh),
+        advance=compiled(_make_step(key, procedure, mesh)),
+        fine_tune=compiled(_make_fine_tune_step(key, procedure, mesh)),
+        on_first=_unchanged if mesh is None else _first_copy,
+        network=procedure.network,
+    )
 
-    def scheme(hyper: Hyperparameters, data: SeedData) -> Weighting:
-        return key.scheme.build(context(data), list(hyper.scheme))
 
-    def optimizer(
-        hyper: Hyperparameters, *, fine_tuning: bool = False
-    ) -> optax.GradientTransformation:
-        if fine_tuning:  # at a constant rate; of the same kind, so that the state fits
-            rate = key.schedule._replace(factor=1.0).of(hyper.fine_tune_learning_rate)
-        else:
-            rate = key.schedule.of(hyper.learning_rate)
-        return optax.chain(
-            optax.add_decayed_weights(hyper.weight_decay),
-            optax.sgd(rate, momentum=key.momentum or None, nesterov=key.nesterov),
-        )
+def _make_init(key: _Key, procedure: Procedure) -> Callable[[Hyperparameters, SeedData], PyTree]:
+    """Returns (hyperparameters [H], data [S]) -> states [H, S] before the first step."""
 
     def init_one(hyper: Hyperparameters, data: SeedData) -> TrainState:
         network_key, run_key = jax.random.split(jax.random.key(data.seed))
@@ -205,14 +196,20 @@ def _program(key: _Key, model: Model) -> Program:
             run_key,
             data.inputs[:1],
             data.references,
-            scheme(hyper, data),
-            optimizer(hyper),
+            _scheme(key, hyper, data),
+            _optimizer(key, hyper),
         )
 
     @jax.jit
     def init(hyper: Hyperparameters, data: SeedData) -> TrainState:
         over_seeds = jax.vmap(init_one, (None, 0))
         return jax.vmap(over_seeds, (0, None))(hyper, data)
+
+    return init
+
+
+def _make_step(key: _Key, procedure: Procedure, mesh: Mesh | None) -> Callable:
+    """A step of one run with its weighting, and of the sums of its weights."""
 
     def step(state, sums, indices, clean_indices, data: SeedData, hyper: Hyperparameters):
         clean = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])
@@ -222,12 +219,12 @@ def _program(key: _Key, model: Model) -> Program:
             indices=indices,
             clean=clean if key.scheme.needs_clean else None,
         )
-        train_step = make_step(
-            key.loss.build(context(data, indices), list(hyper.loss)),
-            scheme(hyper, data),
-            optimizer(hyper),
+        train_step = procedure.make_step(
+            key.loss.build(_context(key, data, indices), list(hyper.loss)),
+            _scheme(key, hyper, data),
+            _optimizer(key, hyper),
         )
-        state, metrics = train_step(state, batch)
+        state, metrics = _shared(train_step, mesh)(state, batch)
         if mesh is not None:  # gather the batch's indices, rather than add up sums of N
             indices, sums = jax.lax.with_sharding_constraint((indices, sums), _replicated(mesh))
         sums = WeightSums(
@@ -235,33 +232,59 @@ def _program(key: _Key, model: Model) -> Program:
         )
         return state, sums, _progress(metrics)
 
-    def fine_tune_step(state, sums, indices, clean_indices, data, hyper):
-        """Plain ERM on the clean set; the scheme's state waits."""
+    return step
+
+
+def _make_fine_tune_step(key: _Key, procedure: Procedure, mesh: Mesh | None) -> Callable:
+    """A step of plain ERM on the clean set; the scheme's state waits, and so do the sums."""
+
+    def step(state, sums, indices, clean_indices, data: SeedData, hyper: Hyperparameters):
         del indices
-        train_step = make_step(
-            key.loss.build(context(data, clean_indices), list(hyper.loss)),
+        train_step = procedure.make_step(
+            key.loss.build(_context(key, data, clean_indices), list(hyper.loss)),
             uniform_weighting(),
-            optimizer(hyper, fine_tuning=True),
+            _optimizer(key, hyper, fine_tuning=True),
         )
         batch = Batch(data.clean_inputs[clean_indices], data.clean_labels[clean_indices])
-        new_state, metrics = train_step(state._replace(weighting_state=()), batch)
+        without = state._replace(weighting_state=())
+        new_state, metrics = _shared(train_step, mesh)(without, batch)
         new_state = new_state._replace(weighting_state=state.weighting_state)
         return new_state, sums, _progress(metrics)
 
-    at_once = key.at_once
-    if at_once is None and model.has_convolutions and jax.default_backend() == "cpu":
-        at_once = 1
-    advance, fine_tune = (
-        _drive(each, key.num_train, mesh, at_once) for each in (step, fine_tune_step)
+    return step
+
+
+def _shared(train_step: Callable, mesh: Mesh | None) -> Callable:
+    """The step with its batch shared by the devices."""
+    return train_step if mesh is None else parallel_step(train_step, mesh)
+
+
+def _context(key: _Key, data: SeedData, indices: Array | None = None) -> Context:
+    return Context(
+        data.class_counts,
+        key.num_train,
+        key.num_steps,
+        key.num_train / key.batch_size,
+        key.input_size,
+        data.references,
+        indices,
     )
-    if mesh is None:
-        return Program(init, advance, fine_tune, procedure.network, lambda data: data)
-    return Program(
-        init,
-        _from_and_to_first(advance, mesh),
-        _from_and_to_first(fine_tune, mesh),
-        procedure.network,
-        functools.partial(replicate, mesh),
+
+
+def _scheme(key: _Key, hyper: Hyperparameters, data: SeedData) -> Weighting:
+    return key.scheme.build(_context(key, data), list(hyper.scheme))
+
+
+def _optimizer(
+    key: _Key, hyper: Hyperparameters, *, fine_tuning: bool = False
+) -> optax.GradientTransformation:
+    if fine_tuning:  # at a constant rate; of the same kind, so that the state fits
+        rate = key.schedule._replace(factor=1.0).of(hyper.fine_tune_learning_rate)
+    else:
+        rate = key.schedule.of(hyper.learning_rate)
+    return optax.chain(
+        optax.add_decayed_weights(hyper.weight_decay),
+        optax.sgd(rate, momentum=key.momentum or None, nesterov=key.nesterov),
     )
 
 
@@ -275,13 +298,13 @@ def _zero_sums(num_train: int) -> WeightSums:
     return WeightSums(jnp.zeros(num_train), jnp.zeros(num_train, jnp.int32))
 
 
-def _from_and_to_first(advance: Callable, mesh: Mesh) -> Callable:
-    """The same for a state on the mesh's first device, which gets the results, too."""
+def _unchanged(tree: PyTree) -> PyTree:
+    return tree
 
-    def chunk(state, *rest):
-        return jax.device_put(advance(replicate(mesh, state), *rest), mesh.devices.flat[0])
 
-    return chunk
+def _first_copy(tree: PyTree) -> PyTree:
+    """Of arrays that are whole on every device, the ones on the first: views, nothing moves."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def _whole(mesh: Mesh | None) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ import jax
 
 from experiments.data import TaskConfig
 from experiments.tools.files import write_json
+from experiments.tools.versions import package_versions
 from experiments.training.config import RunConfig
-
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxopt", "numpy")
 
 
 class RunFolderError(RuntimeError):
@@ -32,7 +30,7 @@ def describe_run(configs: list[RunConfig], data: list[dict]) -> dict[str, Any]:
     record = {
         "configs": [asdict(config) for config in configs],
         "data": data,
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": package_versions(),
         "platform": f"{jax.default_backend()} {platform.machine()}",
     }
     return json.loads(json.dumps(record))
@@ -75,7 +73,7 @@ def claim_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
         raise RunFolderError(
             f"{path} is damaged ({error}); restore it, or start again with another --out"
         ) from None
-    different = differences(_with_defaults(stored), record)
+    different = json_differences(_with_defaults(stored), record)
     if different:
         raise RunFolderError(
             f"{folder} holds a run of another configuration:\n  "
@@ -98,16 +96,16 @@ def as_config(record: dict[str, Any]) -> RunConfig:
     return RunConfig(**{**record, "task": TaskConfig(**record["task"])})
 
 
-def differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
+def json_differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
     """The places in which two JSON values differ, one line each."""
     if isinstance(stored, dict) and isinstance(wanted, dict):
         lines = []
         for key in sorted(stored.keys() | wanted.keys()):
-            lines += differences(stored.get(key), wanted.get(key), f"{path}.{key}".lstrip("."))
+            lines += json_differences(stored.get(key), wanted.get(key), f"{path}.{key}".lstrip("."))
         return lines
     if isinstance(stored, list) and isinstance(wanted, list) and len(stored) == len(wanted):
         lines = []
         for i, (a, b) in enumerate(zip(stored, wanted, strict=True)):
-            lines += differences(a, b, f"{path}[{i}]")
+            lines += json_differences(a, b, f"{path}[{i}]")
         return lines
     return [] if stored == wanted else [f"{path}: {stored!r} there, {wanted!r} here"]

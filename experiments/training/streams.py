@@ -4,7 +4,25 @@ from collections.abc import Callable
 
 import numpy as np
 
+from experiments.data import Task
+from experiments.training.config import RunConfig
+
 Stream = Callable[[int, int], np.ndarray]  # (first step, number of steps) -> [T, B] indices
+
+
+def training_stream(config: RunConfig, task: Task, seed: int) -> Stream:
+    """Batches of the training set, as the configuration's sampler draws them."""
+    if config.sampler == "class_balanced":
+        return class_balanced(task.train.labels, config.batch_size, seed)
+    return shuffled(len(task.train.labels), config.batch_size, seed)
+
+
+def clean_stream(config: RunConfig, task: Task, seed: int) -> Stream:
+    """Batches of the clean set; of no example if there is none."""
+    size = len(task.clean.labels)
+    if size == 0:
+        return lambda first, count: np.zeros((count, 0), np.int32)
+    return shuffled(size, min(config.clean_batch_size, size), seed + 1_000_003)
 
 
 def shuffled(num_examples: int, batch_size: int, seed: int) -> Stream:

@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
     max_flop_ratio: float | None = None  # and of the operation count
 
 
-class Table(NamedTuple):
+class StepTable(NamedTuple):
     """Candidates on one model and batch size."""
 
     title: str
@@ -52,7 +52,7 @@ class Compiled(NamedTuple):
     temp_bytes: int | None
 
 
-def compile_candidate(table: Table, candidate: Candidate) -> Compiled:
+def compile_candidate(table: StepTable, candidate: Candidate) -> Compiled:
     """Compiles a candidate's step for random images and labels."""
     num_labels = max(table.model.num_outputs, 2)
 
@@ -131,7 +131,7 @@ class _Loss(NamedTuple):
     loss: Array
 
 
-def _hand_written_step(table: Table) -> Callable[[TrainState, Batch], tuple[TrainState, _Loss]]:
+def _hand_written_step(table: StepTable) -> Callable[[TrainState, Batch], tuple[TrainState, _Loss]]:
     """`jax.value_and_grad` of the mean loss, then optax."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, _Loss]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data import toy
-from experiments.data.types import Dataset
+from experiments.data.sets import toy
+from experiments.data.sets.types import Dataset
 
 _REMOVED = {1: 0.2, -1: 0.8}  # share of a class that the unbalanced moons lack
 _NOISE = 0.05

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data import toy
 from experiments.data.corruption import uniform_flip
-from experiments.data.types import Dataset
+from experiments.data.sets import toy
+from experiments.data.sets.types import Dataset
 
 IMBALANCED_COUNTS = (30, 300)  # of the small class and of the large one, in Figures 5d and 6
 

@@ -29,7 +29,7 @@ from experiments.tools.parts import read_arrays
 from experiments.zhou2022.class_order import spoiled_task
 from experiments.zhou2022.difficulty_claims import ITEMS, difficulty_claims
 from experiments.zhou2022.difficulty_report import difficulty_page
-from experiments.zhou2022.networks import Training, logits_and_features, train
+from experiments.zhou2022.networks import Training, logits_and_features, train_weighted
 from weighting.difficulty import several_networks
 from weighting.difficulty.cross_validation import cross_validated_predictions, generalization_error
 from weighting.metrics import margins
@@ -69,7 +69,7 @@ def _functions(training: Training, num_classes: int):
     model = make_model(training.model, num_classes)
 
     def fit(key, inputs, labels, mask):
-        return train(model, training, key, inputs, labels, mask)[0]
+        return train_weighted(model, training, key, inputs, labels, mask)[0]
 
     def predict(network, inputs):
         return logits_and_features(model, network, inputs)[0]

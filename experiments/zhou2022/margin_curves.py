@@ -16,7 +16,7 @@ from jax import Array
 
 from experiments.data import Task
 from experiments.networks.models import Model, make_model
-from experiments.zhou2022.networks import Training, logits_and_features, train
+from experiments.zhou2022.networks import Training, logits_and_features, train_weighted
 from weighting.implicit_bias.diagnostics import homogeneity_order, parameter_norm
 from weighting.metrics import margins
 
@@ -91,7 +91,7 @@ def _trainer(training: Training, order: int | None, num_classes: int, num_logs: 
     model = make_model(training.model, num_classes)
 
     def one(weights: Array, key: Array, data: ImageArrays) -> tuple[dict[str, Array], Array]:
-        network, logs = train(
+        network, logs = train_weighted(
             model,
             training,
             key,

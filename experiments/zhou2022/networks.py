@@ -13,7 +13,8 @@ import optax
 from jax import Array
 
 from experiments.networks.models import Model
-from weighting import Batch, init_train_state, losses, make_train_step, per_example
+from experiments.training.fitting import fit_network
+from weighting import losses, per_example
 
 PyTree = Any
 CHUNK = 500  # images at a time outside of training
@@ -31,7 +32,7 @@ class Training(NamedTuple):
     drops: tuple[float, ...] = ()  # shares of the epochs after which the rate falls to a tenth
 
 
-def train(
+def train_weighted(
     model: Model,
     training: Training,
     key: Array,
@@ -75,27 +76,24 @@ def train(
         optax.add_decayed_weights(training.weight_decay),
         optax.sgd(rate, momentum=training.momentum or None),
     )
-    weighting = per_example(weights)
-    train_step = make_train_step(model.apply, losses.cross_entropy, weighting, optimizer)
-    init_key, batch_key = jax.random.split(key)
-    params, model_state = model.init(init_key, inputs[:1])
-    state = init_train_state(key, params, weighting, optimizer, model_state=model_state)
 
-    def step(state, chosen):
-        batch = Batch(inputs[chosen], labels[chosen], indices=chosen)
-        return train_step(state, batch)[0], None
-
-    def epoch(state, number):
+    def epoch(batch_key: Array, number: Array) -> Array:
         order = jax.random.permutation(jax.random.fold_in(batch_key, number), len(labels))
-        return jax.lax.scan(step, state, order[: num_batches * size].reshape(-1, size))[0], None
+        return order[: num_batches * size].reshape(-1, size)
 
-    def part(state, numbers):
-        state, _ = jax.lax.scan(epoch, state, numbers)
-        return state, log_fn((state.params, state.model_state))
-
-    numbers = jnp.arange(training.num_epochs).reshape(num_logs, -1)
-    state, logs = jax.lax.scan(part, state, numbers)
-    return (state.params, state.model_state), logs
+    return fit_network(
+        model,
+        losses.cross_entropy,
+        per_example(weights),
+        optimizer,
+        key,
+        inputs,
+        labels,
+        draw_batches=epoch,
+        num_rounds=training.num_epochs,
+        num_logs=num_logs,
+        log_fn=log_fn,
+    )
 
 
 def logits_and_features(model: Model, network: PyTree, inputs: Array) -> tuple[Array, Any]:

@@ -4,13 +4,13 @@ import optax
 import pytest
 
 from benchmarks import memory
-from benchmarks.memory import Problem
+from benchmarks.memory import NetworkAndBatch
 from experiments.networks.models import make_model
 from weighting import losses
 
 pytestmark = pytest.mark.slow
 
-TINY = Problem("tiny", make_model("mlp:4", 3), losses.cross_entropy, 5)
+TINY = NetworkAndBatch("tiny", make_model("mlp:4", 3), losses.cross_entropy, 5)
 
 
 def test_unrolled_lookahead_grows_like_the_root_of_the_steps():
@@ -24,7 +24,7 @@ def test_unrolled_lookahead_grows_like_the_root_of_the_steps():
 
 def test_growth_is_a_line_in_the_root():
     sizes = {4: 0, 9: 3 + 2 * 3, 16: 3 + 2 * 4, 25: 3 + 2 * 5}
-    rows = [memory.Row("", "", n * 2**20, 0.0, False, "") for n in sizes.values()]
+    rows = [memory.ProgramCost("", "", n * 2**20, 0.0, False, "") for n in sizes.values()]
     assert memory.growth(rows, tuple(sizes)) == pytest.approx((2.0, 0.0))
 
 

@@ -25,7 +25,7 @@ import optax
 from experiments.networks.models import make_model
 from experiments.training.timing import (
     Candidate,
-    Table,
+    StepTable,
     compile_candidate,
     interleave,
     paired_ratio,
@@ -166,7 +166,9 @@ def _measure(name: str, clean_counts: tuple[int, ...], rounds: int) -> MeasuredC
         steps["rows", fewest] = Candidate(_from_rows(), num_clean=fewest)
     labels = {key: f"{key[0]}, {key[1]}" for key in steps}
     candidates = {labels[key]: step for key, step in steps.items()}
-    table = Table(name, make_model(name, 10), cross_entropy, optax.sgd(0.1), BATCH_SIZE, candidates)
+    table = StepTable(
+        name, make_model(name, 10), cross_entropy, optax.sgd(0.1), BATCH_SIZE, candidates
+    )
     compiled = {label: compile_candidate(table, one) for label, one in candidates.items()}
     calls = {label: one.call for label, one in compiled.items()}
     seconds = interleave(calls, rounds=rounds, warm_up=2)

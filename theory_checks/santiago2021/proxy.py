@@ -19,7 +19,7 @@ import optax
 from flax import linen as nn
 from jax import Array
 
-from experiments.data import datasets
+from experiments.data import load
 from experiments.networks.models import Model, make_model
 from experiments.training.timing import interleave, paired_ratio
 from theory_checks.common.ensembles import rank_correlation
@@ -108,7 +108,7 @@ def _network(name: str) -> Model:
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's digits, every pixel doubled: 16 x 16, the smallest that LeNet-5 reads."""
-    data = datasets.load("digits").train
+    data = load("digits").train
     images = np.repeat(np.repeat(data.inputs, 2, axis=1), 2, axis=2)
     return images.astype(np.float32) / 255, data.labels
 

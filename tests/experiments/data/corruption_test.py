@@ -14,8 +14,9 @@ from experiments.data import (
     two_class_imbalance,
     uniform_flip,
 )
-from experiments.data.imbalance import halving
-from experiments.data.specs import BackgroundNoise, Halving, LongTail, TwoClass
+from experiments.data.corruption import NOISES
+from experiments.data.imbalance import IMBALANCES, halving
+from experiments.data.two_classes import TwoClass
 
 N, C = 10_000, 10
 TRUTH = np.random.default_rng(0).permutation(np.arange(N) % C)
@@ -202,8 +203,8 @@ def test_halving_and_classes_that_are_small_or_absent():
         halving(np.repeat(np.arange(4), 9), 5, 0)
     without = np.repeat([0, 1, 3], 8)  # class 2 takes no rank, and the others keep their order
     for seed in range(10):
-        whole = counts_of(halving(np.repeat(np.arange(4), 16), 4, 0, order_seed=seed),
-                          np.repeat(np.arange(4), 16), 4)  # fmt: skip
+        labels_of_all = np.repeat(np.arange(4), 16)
+        whole = counts_of(halving(labels_of_all, 4, 0, order_seed=seed), labels_of_all, 4)
         counts = counts_of(halving(without, 4, 0, order_seed=seed, keep_one=True), without, 4)
         assert np.sort(counts).tolist() == [0, 2, 4, 8]
         np.testing.assert_array_equal(np.argsort(counts[[0, 1, 3]]), np.argsort(whole[[0, 1, 3]]))
@@ -280,23 +281,42 @@ def test_imbalance_specs(spec, direct):
 
 
 def test_specs_are_readable_and_comparable():
-    assert repr(parse_noise("background:0.4:3")) == "BackgroundNoise(rate=0.4, background=3)"
-    assert parse_noise("background:0.4:3") == BackgroundNoise(0.4, 3)
-    assert parse_imbalance("long_tail:10") == LongTail(10.0)
-    assert parse_imbalance("halving") == Halving()
+    assert parse_noise("background:0.4:3") == (NOISES["background"], {"rate": 0.4, "background": 3})
+    assert parse_noise("background:0.4").values == {"rate": 0.4, "background": 0}
+    assert parse_imbalance("long_tail:10") == (IMBALANCES["long_tail"], {"ratio": 10.0})
+    assert parse_imbalance("halving") == (IMBALANCES["halving"], {})
     assert parse_imbalance("4v9:0.995") == TwoClass(4, 9, 0.995)
+    assert repr(parse_imbalance("4v9:0.995")) == (
+        "TwoClass(minority=4, majority=9, majority_share=0.995)"
+    )
     assert parse_imbalance("3v8:0.9").relabel(np.array([8, 3, 0])).tolist() == [1, 0, -1]
+
+
+def test_how_specs_are_written():
+    assert [kind.syntax for kind in NOISES.values()] == [
+        *("none", "uniform:RATE", "background:RATE[:CLASS]", "pairwise:RATE")
+    ]
+    assert [kind.syntax for kind in IMBALANCES.values()] == [
+        *("none", "long_tail:RATIO", "step:RATIO", "halving", "4v9:SHARE")
+    ]
 
 
 @pytest.mark.parametrize(
     ("parse", "spec", "message"),
     [
-        (parse_noise, "gaussian:1", "unknown noise 'gaussian:1'; known: none, uniform:RATE"),
-        (parse_noise, "uniform", "unknown noise 'uniform'"),
+        (parse_noise, "gaussian:1", "unknown noise 'gaussian:1'; known are none, uniform:RATE"),
+        (parse_noise, "uniform", "unknown noise 'uniform'; .*did you mean 'uniform:RATE'"),
+        (parse_noise, "uniform:0.4:1", "unknown noise 'uniform:0.4:1'"),
+        (parse_imbalance, "4v9", "unknown imbalance '4v9'; .*, 4v9:SHARE"),
+        (parse_imbalance, "4v9:x", "'x' in '4v9:x' is not a number"),
         (parse_noise, "uniform:x", "'x' in 'uniform:x' is not a number"),
         (parse_noise, "uniform:1.5", r"lie in \[0, 1\]"),
         (parse_noise, "background:0.4:2.5", "'2.5' in 'background:0.4:2.5' is not an integer"),
-        (parse_imbalance, "tail:10", "unknown imbalance 'tail:10'; known: none, long_tail:RATIO"),
+        (
+            parse_imbalance,
+            "tail:10",
+            "unknown imbalance 'tail:10'; known are none, long_tail:RAT",
+        ),
         (parse_imbalance, "halving:2", "unknown imbalance 'halving:2'; .* halving, 4v9:SHARE"),
         (parse_imbalance, "long_tail:0.1", "ratio .* is >= 1, got 0.1"),
         (parse_imbalance, "4v4:0.9", "two different classes"),

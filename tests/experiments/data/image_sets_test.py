@@ -11,7 +11,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from experiments.data import image_sets, load, load_tfds
+from experiments.data import load, load_tfds
+from experiments.data.sets import image_sets
 
 SIZES = {"train": 30, "test": 12}
 VERSION = "3.0.1"

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from experiments.data import TaskConfig, load, make_task
-from experiments.data.isic import OFFICIAL, TABLE_1, Isic2018, main, prepare
+from experiments.data.isic.__main__ import main
+from experiments.data.isic.builders import Isic2018, prepare
+from experiments.data.isic.published import OFFICIAL, TABLE_1
 
 INPUT_2018 = "ISIC2018_Task3_Training_Input"
 TRUTH_2018 = "ISIC2018_Task3_Training_GroundTruth.csv"
@@ -213,12 +215,21 @@ def replace_image(folder):
             ValueError,
             f"of image {image_name(0)} are 0 or 1 and sum to 1, but they are 1.0, 1.0, 0.0",
         ),
-        (change(TRUTH_2018, f"{image_name(0)},0.0,1.0", f"{image_name(0)},0.0,0.0"), ValueError,
-         "sum to 1, but they are 0.0, 0.0"),
-        (change(TRUTH_2018, f"{image_name(0)},0.0,1.0", f"{image_name(0)},0.5,0.5"), ValueError,
-         "sum to 1, but they are 0.5, 0.5"),
-        (change(TRUTH_2018, f"{image_name(0)},0.0", f"{image_name(0)},x"), ValueError,
-         rf"image {image_name(0)} has values \['x', "),
+        (
+            change(TRUTH_2018, f"{image_name(0)},0.0,1.0", f"{image_name(0)},0.0,0.0"),
+            ValueError,
+            "sum to 1, but they are 0.0, 0.0",
+        ),
+        (
+            change(TRUTH_2018, f"{image_name(0)},0.0,1.0", f"{image_name(0)},0.5,0.5"),
+            ValueError,
+            "sum to 1, but they are 0.5, 0.5",
+        ),
+        (
+            change(TRUTH_2018, f"{image_name(0)},0.0", f"{image_name(0)},x"),
+            ValueError,
+            rf"image {image_name(0)} has values \['x', ",
+        ),
         (change(TRUTH_2018, image_name(1), image_name(0)), ValueError, "lists image .* twice"),
         (change(TRUTH_2018, "MEL", "MLE"), ValueError, "has no column 'MEL'; it has"),
         (change(LESIONS_2018, image_name(1), "other"), ValueError, "does not list image"),
@@ -235,7 +246,7 @@ def replace_image(folder):
             "is damaged or incomplete",
         ),
     ],
-)  # fmt: skip
+)
 def test_spoilt_files_are_named(spoil, error, message, tmp_path):
     folder = write_2018(tmp_path / "files", [1, 0])
     spoil(folder)
@@ -268,7 +279,7 @@ def test_a_set_that_is_not_prepared_is_answered_with_the_command(tmp_path):
     assert "isic prepare --set isic2017 --size 32 --manual-dir DIR" in str(raised.value)
     assert f"--data-dir {tmp_path}" in str(raised.value)
     for name in ("isic2018/x", "isic2018/064", "isic2019"):
-        with pytest.raises(ValueError, match=r"Known: .*isic2018\[/SIZE\]"):
+        with pytest.raises(ValueError, match=r"known are .*isic2018\[/SIZE\]"):
             load(name)
 
 
@@ -310,9 +321,13 @@ def test_no_lesion_is_on_both_sides_of_a_split_by_group(tmp_path):
     prepare("isic2018", folder, size=2, data_dir=tmp_path / "tfds")
     source = load("isic2018/2", data_dir=str(tmp_path / "tfds"))
     config = TaskConfig(
-        "isic2018/2", test_share=0.25, split_by="group", split_per_seed=True,
-        num_clean=0, num_validation=3,
-    )  # fmt: skip
+        "isic2018/2",
+        test_share=0.25,
+        split_by="group",
+        split_per_seed=True,
+        num_clean=0,
+        num_validation=3,
+    )
     for seed in range(5):
         task = make_task(config, seed, source)
         assert len(task.test.labels) == 6

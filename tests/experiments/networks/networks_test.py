@@ -504,9 +504,11 @@ MALICIOUS = {
     "os.system": b"\x80\x02cos\nsystem\n" + text(f"mkdir {MARKER}") + b"\x85R.",
     "builtins.eval": pickle.dumps(eval),
     "torch._utils._rebuild_parameter": b"\x80\x02ctorch._utils\n_rebuild_parameter\n.",
-    "collections.OrderedDict.fromkeys": b"\x80\x04" + text("collections")
-    + text("OrderedDict.fromkeys") + b"\x93.",
-}  # fmt: skip
+    "collections.OrderedDict.fromkeys": b"\x80\x04"
+    + text("collections")
+    + text("OrderedDict.fromkeys")
+    + b"\x93.",
+}
 
 
 @pytest.mark.parametrize("format", ["archive", "stream"])

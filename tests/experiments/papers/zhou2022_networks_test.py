@@ -48,7 +48,7 @@ def test_training_weighs_examples(source):
     model = make_model("linear", 10)
     training = networks.Training("linear", 1, 100, 0.1, 0.0, 0.5)
     key = jax.random.key(3)
-    (params, _), _ = networks.train(model, training, key, x, y, weights)
+    (params, _), _ = networks.train_weighted(model, training, key, x, y, weights)
     start, _ = model.init(jax.random.split(key)[0], x[:1])
 
     def risk(params):
@@ -69,14 +69,14 @@ def test_training_logs_and_refuses(source):
     def head(network):
         return network[0]["head"]["kernel"]
 
-    network, logs = networks.train(
+    network, logs = networks.train_weighted(
         model, TRAINING, key, x, y, jnp.ones(100), log_fn=head, num_logs=2
     )
     assert logs.shape == (2, 8, 10)
     np.testing.assert_array_equal(logs[-1], head(network))
     for training, num_logs in ((TRAINING, 3), (TRAINING._replace(batch_size=200), 1)):
         with pytest.raises(ValueError, match="equal parts"):
-            networks.train(model, training, key, x, y, jnp.ones(100), num_logs=num_logs)
+            networks.train_weighted(model, training, key, x, y, jnp.ones(100), num_logs=num_logs)
 
 
 def test_logits_in_chunks(source, monkeypatch):

@@ -24,6 +24,7 @@ from experiments.training import driver
 from experiments.training.checkpoints import CheckpointError, Checkpoints
 from experiments.training.config import RunConfig
 from experiments.training.driver import NonFiniteError, load_source, train
+from experiments.training.run import TrainingRun
 from experiments.training.run_folder import RunFolderError
 from experiments.training.streams import class_balanced, shuffled
 
@@ -47,7 +48,8 @@ def run(config, **options):
 
 def template(configs):
     tasks = [make_task(configs[0].task, seed) for seed in range(configs[0].seeds)]
-    return driver._Run(configs, tasks, stop_on_nonfinite=True).snapshot()
+    model = driver.build_model(configs[0], tasks[0].num_classes)
+    return TrainingRun(configs, tasks, model).snapshot()
 
 
 def final_snapshot(folder, config):
@@ -299,9 +301,15 @@ def test_how_many_runs_advance_at_once_changes_nothing(at_once):
 @pytest.mark.slow
 def test_convolutions_advance_together_as_one_by_one():
     config = replace(
-        BASE, task=replace(TASK, num_train=60), model="ren2018_net", weighting="lookahead",
-        batch_size=16, num_steps=4, num_evals=2, learning_rate=0.01,
-    )  # fmt: skip
+        BASE,
+        task=replace(TASK, num_train=60),
+        model="ren2018_net",
+        weighting="lookahead",
+        batch_size=16,
+        num_steps=4,
+        num_evals=2,
+        learning_rate=0.01,
+    )
     one_by_one, together = run(config), run(config, at_once=2)
     for name, values in one_by_one.history.items():
         np.testing.assert_allclose(

@@ -138,7 +138,7 @@ def test_equal_settings_share_a_program_and_others_do_not():
 
 def test_a_finished_run_is_read_and_not_built(tmp_path, monkeypatch):
     first = train(BASE, folder=tmp_path, progress=False)
-    monkeypatch.setattr(driver, "_Run", None)
+    monkeypatch.setattr(driver, "TrainingRun", None)
     again = train(BASE, folder=tmp_path, resume=True, progress=False)
     for name, values in first.history.items():
         np.testing.assert_array_equal(again.history[name], values, err_msg=name)

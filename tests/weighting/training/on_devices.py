@@ -16,12 +16,13 @@ import numpy as np
 import optax
 
 import weighting
-from experiments.data import TaskConfig
+from experiments.data import TaskConfig, make_task
 from experiments.methods.schemes import SCHEMES
 from experiments.networks.models import make_model
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.config import RunConfig
-from experiments.training.driver import check_devices, train
+from experiments.training.driver import build_model, check_devices, train
+from experiments.training.run import TrainingRun
 from weighting import Batch, losses
 from weighting.training.scale_out import data_mesh, pad_batch, parallel_step, replicate, shard_batch
 
@@ -220,6 +221,43 @@ def eight_two_one(folder):
     return history_differences(train_on(1), result)
 
 
+def stays():
+    """Whether a run's state stays on all devices, and its first copy is seen where it lies.
+
+    Between evaluations nothing may go from device to device; that this is noticed is tried on a
+    state of the first device, which `advance` would have to copy to the others.
+    """
+    config = RunConfig(**RUN)
+    tasks = [make_task(TASK, seed) for seed in config.seed_numbers]
+    run = TrainingRun([config], tasks, build_model(config, 10), devices=8)
+    with jax.transfer_guard_device_to_device("disallow"):
+        run.advance_all(lambda: None, progress=False, label="")
+        leaves, seen = jax.tree.leaves(run.state), jax.tree.leaves(run.snapshot()["state"])
+        batches = [
+            np.stack([stream(0, 4) for stream in streams])
+            for streams in (run.streams, run.clean_streams)
+        ]
+        try:
+            run.program.advance(run.program.on_first(run.state), *batches, run.data, run.hyper)
+            refused = "no error"
+        except jax.errors.JaxRuntimeError as error:
+            refused = str(error)
+    own = [leaf for leaf in zip(leaves, seen, strict=True) if is_numeric(leaf[0])]
+    return {
+        "devices": sorted({len(leaf.sharding.device_set) for leaf in leaves}),
+        "devices of a checkpoint": sorted({len(leaf.sharding.device_set) for leaf in seen}),
+        "is the same memory": all(
+            all_.addressable_data(0).unsafe_buffer_pointer() == one.unsafe_buffer_pointer()
+            for all_, one in own
+        ),
+        "control": refused,
+    }
+
+
+def is_numeric(leaf):
+    return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def one_and_eight(config):
     return history_differences(train_on(1, config), train_on(8, config))
 
@@ -242,6 +280,7 @@ def quick(folder):
         "is split": is_split(mesh),
         "refusals": refusals(mesh),
         "eight, two, one": eight_two_one(folder / "run"),
+        "stays": stays(),
     }
 
 

@@ -25,6 +25,7 @@ from weighting import Batch, init_train_state, losses, low, make_train_step, wit
 from weighting.training.scale_out import data_mesh, pad_batch, parallel_step, replicate
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 TOLERANCE = 1e-5
 
 
@@ -41,7 +42,7 @@ def start(*arguments, num_devices=8):
         text=True,
         env={
             **os.environ,
-            "PYTHONPATH": str(HERE.parent),
+            "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": " ".join(flags),
         },
@@ -126,7 +127,7 @@ def test_on_one_device_nothing_changes():
 
 
 def test_the_page_runs():
-    page = (HERE.parent / "docs" / "scale_out.md").read_text()
+    page = (ROOT / "docs" / "scale_out.md").read_text()
     key = jax.random.key(0)
     inputs = jax.random.normal(key, (32, 4))
     names = {
@@ -180,6 +181,14 @@ def test_a_run_begun_on_eight_devices_ends_on_one(found):
     differences = found["eight, two, one"]
     assert {"train_loss", "test_loss", "example_weights", "test_accuracy"} <= differences.keys()
     assert largest(differences) < TOLERANCE
+
+
+def test_a_state_stays_on_its_devices_between_evaluations(found):
+    stays = found["stays"]
+    assert stays["devices"] == [8]
+    assert stays["devices of a checkpoint"] == [1]
+    assert stays["is the same memory"]
+    assert "Disallowed device-to-device transfer" in stays["control"]
 
 
 @pytest.mark.parametrize(

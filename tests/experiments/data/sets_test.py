@@ -1,12 +1,17 @@
-"""Toy sets and the lookup of datasets by name."""
+"""Toy sets, and datasets by name."""
 
 import numpy as np
 import pytest
 from scipy.optimize import linprog
 from scipy.stats import norm
 
+from experiments.commands import catalogue
 from experiments.data import load, moons, overlapping, separable
-from experiments.data.toy import DIRECTION
+from experiments.data.sets import table
+from experiments.data.sets.record import DatasetRecord
+from experiments.data.sets.table import DATASETS, class_names
+from experiments.data.sets.toy import DIRECTION
+from experiments.data.sets.types import Dataset, Source
 
 MAKERS = [separable, overlapping, moons]
 
@@ -98,3 +103,52 @@ def test_unknown_names_are_answered_with_the_known_ones():
         load("mnits")
     with pytest.raises(ValueError, match=r"unknown dataset 'qqqq'; known are digits, .*tfds:NAME$"):
         load("qqqq")
+
+
+def test_a_new_dataset_is_one_record(monkeypatch):
+    inputs, labels = np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1], np.int32)
+    kittens = DatasetRecord(
+        "kittens",
+        lambda size, data_dir: Source(Dataset(inputs, labels, 2, f"{size} {data_dir}"), None),
+        summary="kittens that tests made up",
+        source="nobody",
+        access="no files needed",
+        class_names=("asleep", "awake"),
+        suffix=r"(?:/(\d+))?",
+        suffix_text="[/SIZE]",
+    )
+    with pytest.raises(ValueError, match="unknown dataset 'kittens'"):
+        load("kittens")
+    for module in ("experiments.data.sets.table", "experiments.commands"):
+        monkeypatch.setattr(f"{module}.DATASETS", (*DATASETS, kittens))
+    assert load("kittens").train.name == "None None"
+    assert load("kittens/32", data_dir="here").train.name == "32 here"
+    assert class_names("kittens/32") == ("asleep", "awake")
+    assert "kittens that tests made up" in catalogue()
+    with pytest.raises(
+        ValueError, match=r"unknown dataset 'kittens:32'; .*tfds:NAME, kittens\[/SIZE\]$"
+    ):
+        load("kittens:32")
+
+
+def test_records_say_what_is_loaded():
+    assert len({record.name for record in DATASETS}) == len(DATASETS)
+    for name in ("digits", "separable", "overlapping", "moons"):
+        (record,) = (record for record in table.DATASETS if record.name == name)
+        data = load(name).train
+        assert (data.num_classes, data.inputs.shape[1:], data.name) == (
+            *(record.num_classes, record.input_shape, name),
+        )
+
+
+def test_names_of_classes():
+    assert class_names("mnist") is None
+    assert class_names("tfds:unheard_of") is None
+    for name in ("cifar10", "tfds:cifar10"):
+        assert class_names(name) == (
+            *("airplane", "automobile", "bird", "cat", "deer"),
+            *("dog", "frog", "horse", "ship", "truck"),
+        )
+    assert class_names("isic2018/32") == ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+    for record in DATASETS:
+        assert record.class_names is None or len(record.class_names) == record.num_classes

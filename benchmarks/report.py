@@ -1,6 +1,5 @@
-"""What measured numbers depend on."""
+"""What all benchmarks do with their numbers: say what they depend on, and write them down."""
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "jaxopt", "numpy")
+from experiments.tools.files import write_json
+from experiments.tools.versions import package_versions
 
 
 def describe_machine() -> dict[str, Any]:
@@ -19,8 +19,23 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": package_versions(),
     }
+
+
+def write_results(out: Path, contents: dict[str, Any]) -> None:
+    """Writes the numbers as JSON, without NaN, and says where."""
+    write_json(out, _without_nan(contents))
+    print(f"\nWritten to {out}")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None, JSON's null, for NaN."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if value != value else value
 
 
 def _processor() -> str:

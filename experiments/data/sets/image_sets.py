@@ -5,18 +5,21 @@ Decoding tens of thousands of images takes seconds, so it is done once and the a
 
 import hashlib
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from experiments.data.types import Dataset, Source
+from experiments.data.sets.types import Dataset, Source
 from experiments.tools.cache import Arrays, cache_dir, cached
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview#image_classification"
 _GROUP_FEATURE = "lesion"  # a text that names what several images show
 _READ_SIZE = 512  # one call for many records is three times as fast as one call for each
+
+
+class UnknownTfdsSetError(ValueError):
+    """tfds neither knows the name nor finds a prepared set of it."""
 
 
 def load_tfds(name: str, data_dir: str | None = None) -> Source:
@@ -65,9 +68,9 @@ def _builder(name: str, data_dir: str | None):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except DatasetNotFoundError:
-        if match := re.fullmatch(r"(isic20\d\d)/(\d+)", name):
-            raise FileNotFoundError(_how_to_prepare_isic(match[1], match[2], data_dir)) from None
-        raise ValueError(f"tfds knows no dataset {name!r}; its image sets: {_CATALOG}") from None
+        raise UnknownTfdsSetError(
+            f"tfds knows no dataset {name!r}; its image sets: {_CATALOG}"
+        ) from None
     if not builder.info.splits:
         where = "" if data_dir is None else f", data_dir={data_dir!r}"
         raise FileNotFoundError(
@@ -80,17 +83,6 @@ def _builder(name: str, data_dir: str | None):
             "or use the embedded dataset 'digits', which needs no files."
         )
     return builder
-
-
-def _how_to_prepare_isic(name: str, size: str, data_dir: str | None) -> str:
-    where = "" if data_dir is None else f" --data-dir {data_dir}"
-    return (
-        f"dataset '{name}/{size}' is not prepared in {data_dir or 'the default tfds folder'}. "
-        "Fetch its files from https://challenge.isic-archive.com/data and prepare it once:\n"
-        f"  python -m experiments.data.isic prepare --set {name} --size {size} "
-        f"--manual-dir DIR{where}\n"
-        "or point --data-dir or TFDS_DATA_DIR to a tfds folder that holds it."
-    )
 
 
 def _check_features(name: str, features) -> int:
