@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.tools.grammar import lookup
+from experiments.tools.names import lookup
 
 
 class Augmentation(NamedTuple):

@@ -4,7 +4,6 @@ Axes: B batch, H height, W width, C outputs, D features. The last dense layer is
 every network, and its input is returned as `features`.
 """
 
-import difflib
 import functools
 import re
 from collections.abc import Callable
@@ -19,9 +18,11 @@ from experiments.networks import convolution
 from experiments.networks.convolution import Convolution, Convolve
 from experiments.networks.dense_networks import densenet161, densenet_bc
 from experiments.networks.model_boundary import Model, check_images, model_from_module, to_float
+from experiments.networks.own_model import own_model
 from experiments.networks.pooling import max_pool
 from experiments.networks.residual_networks import cifar_resnet, wide_resnet
 from experiments.networks.small_cnn import small_cnn
+from experiments.tools.names import lookup
 from weighting import ModelOutput
 
 __all__ = [
@@ -47,19 +48,20 @@ def make_model(name: str, num_outputs: int) -> Model:
     `linear`, `mlp` and `mlp_bn` read inputs of any shape, and hidden sizes may follow the two MLPs:
     `mlp:128`, `mlp_bn:64,64`. The others read images: `lenet5`, `ren2018_net`, `small_cnn`,
     `resnet32`, `wrn28_2`, `wrn28_10` (with dropout of rate 0.3), `densenet_bc`, `densenet161`.
+    One of one's own is `FILE.py:FUNCTION[:VALUE...]`, see `own_model`.
     """
     base, colon, sizes = name.partition(":")
-    if base not in MODELS:
-        close = difflib.get_close_matches(base, MODELS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown model {name!r}; known are {', '.join(MODELS)}{hint}")
+    own = None if base in MODELS else own_model(name, num_outputs)
+    if own is not None:
+        return own
+    make = lookup(base, MODELS, "model")
     if not colon:
-        return MODELS[base](num_outputs)
+        return make(num_outputs)
     if base not in ("mlp", "mlp_bn"):
         raise ValueError(f"{base!r} has no hidden sizes to choose; got {name!r}")
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", sizes):
         raise ValueError(f"hidden sizes are written like '{base}:64,64'; got {name!r}")
-    return MODELS[base](num_outputs, hidden=tuple(int(size) for size in sizes.split(",")))
+    return make(num_outputs, hidden=tuple(int(size) for size in sizes.split(",")))
 
 
 def linear(num_outputs: int, *, bias: bool = False) -> Model:

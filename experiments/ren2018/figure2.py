@@ -30,10 +30,10 @@ from experiments.training.result import Result, is_finished, load_result
 METHODS = {
     "lookahead": {"weighting": "lookahead"},
     "uniform (ERM)": {"weighting": "uniform"},
-    "proportion": {"weighting": "proportion"},
+    "proportion": {"weighting": "inverse_class_frequency"},
     "random": {"weighting": "random"},
     "hard mining": {"weighting": "hard_mining"},
-    "resample": {"sampler": "class_balanced"},
+    "resample": {"sampler": "class_balanced_indices"},
 }
 _BASELINE = "uniform (ERM)"
 _COLORS = {

@@ -40,12 +40,15 @@ METHODS = {
     "reed_hard": Method("REED-HARD", "", {"loss": "bootstrap_hard:0.8"}),
     "reed_soft_es": Method("REED SOFT +ES", "", {"loss": "bootstrap_soft:0.95"}, True),
     "reed_hard_es": Method("REED HARD +ES", "", {"loss": "bootstrap_hard:0.8"}, True),
-    "s_model": Method("S-MODEL", "", {"procedure": "noise_layer"}),
+    "s_model": Method("S-MODEL", "", {"procedure": "with_noise_layer"}),
     "s_model_conf": Method(
-        "S-MODEL +CONF", "S-MODEL +CONF +FT", {"procedure": "noise_layer_confusion"}
+        "S-MODEL +CONF", "S-MODEL +CONF +FT", {"procedure": "with_noise_layer:start=confusion"}
     ),
     "s_model_conf_es": Method(
-        "S-MODEL +CONF +ES", "S-MODEL +CONF +ES +FT", {"procedure": "noise_layer_confusion"}, True
+        "S-MODEL +CONF +ES",
+        "S-MODEL +CONF +ES +FT",
+        {"procedure": "with_noise_layer:start=confusion"},
+        True,
     ),
     "mentornet": Method("MENTORNET", "MENTORNET +FT", {"weighting": "mentornet:0.6"}),
     "clean_only": Method("CLEAN ONLY", "", {}),

@@ -56,7 +56,8 @@ METHODS: Mapping[str, Method] = {
     ),
     "mentornet": Method("MentorNet", _weightings(*(f"mentornet:{v:g}" for v in QUANTILES))),
     "low_batch_mean": Method(
-        "LOW, batch mean", _weightings(*(f"low_batch_mean:{v:g}" for v in BATCH_MEAN_LAMBDAS))
+        "LOW, batch mean",
+        _weightings(*(f"low:{v:g}:gradient_scale=batch_mean" for v in BATCH_MEAN_LAMBDAS)),
     ),
 }
 ON_MNIST = (

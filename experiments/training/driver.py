@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 
 from experiments.data import Source, Task, describe, load, make_task
 from experiments.data.augmentation import parse_augmentation
-from experiments.methods.procedures import procedure_model
 from experiments.networks.models import Model, make_model
 from experiments.networks.pretrained import start_from_pretrained
 from experiments.tools.files import write_arrays, write_json_lines
@@ -51,7 +50,7 @@ def _cached_model(name: str, num_outputs: int, augmentation: str) -> Model:
 
 def build_model(config: RunConfig, num_classes: int) -> Model:
     """The configuration's network, with as many outputs as the loss wants."""
-    if config.loss_spec.entry.is_multiclass:
+    if config.loss_spec.record.is_multiclass:
         return _cached_model(config.model, num_classes, config.augmentation)
     if num_classes != 2:
         raise ValueError(f"loss {config.loss!r} is for two classes; this task has {num_classes}")
@@ -191,7 +190,7 @@ class _Run:
             found = find_references(config, tasks, self.data, model)
             self.data = self.data._replace(references=found)
         self.program = make_program(config, model, task, num_devices=devices, at_once=at_once)
-        self.evaluate = make_evaluate(procedure_model(config.procedure, model), task.num_classes)
+        self.evaluate = make_evaluate(config.procedure_spec.as_trained(model), task.num_classes)
         own = list(zip(tasks, config.seed_numbers, strict=True))
         self.streams = [_stream(config, task, seed) for task, seed in own]
         self.clean_streams = [_clean_stream(config, task, seed) for task, seed in own]
@@ -368,7 +367,7 @@ def _chunks(config: RunConfig) -> list[tuple[int, int, bool]]:
 
 
 def _stream(config: RunConfig, task: Task, seed: int) -> Stream:
-    if config.sampler == "class_balanced":
+    if config.sampler == "class_balanced_indices":
         return class_balanced(task.train.labels, config.batch_size, seed)
     return shuffled(len(task.train.labels), config.batch_size, seed)
 
