@@ -10,17 +10,18 @@ from experiments.data.imbalance import IMBALANCES
 from experiments.data.sets.table import DATASETS
 from experiments.explain.overview import Choices, explain
 from experiments.explain.training_page import training_page
-from experiments.methods import table
-from experiments.methods.losses import LOSSES
-from experiments.methods.procedures import PROCEDURES
-from experiments.methods.schemes import SCHEMES
+from experiments.methods.own import installed_losses, installed_schemes
+from experiments.methods.pages import methods_as_markdown, methods_as_text, show_settings
+from experiments.methods.records import Record
+from experiments.methods.registry import LOSSES, PROCEDURES, SCHEMES
 from experiments.networks.models import MODELS
+from experiments.networks.own_model import MODEL_GROUP
 from experiments.reporting.experiment import Options, present, read_record, run
 from experiments.reporting.page import write_page
 from experiments.reporting.paper_pages import keep, write_pages
 from experiments.tools.compilation_cache import use_compilation_cache
-from experiments.tools.grammar import Parameter
 from experiments.tools.names import lookup
+from experiments.tools.plug_ins import installed
 from experiments.tools.tables import align
 from experiments.training.config import SAMPLERS
 from experiments.training.driver import train
@@ -33,7 +34,7 @@ def execute(command: arguments.Command) -> None:
         case arguments.List():
             print(catalogue())
         case arguments.Methods():
-            print(table.as_markdown() if command.markdown else table.as_text(), end="")
+            print(methods_as_markdown() if command.markdown else methods_as_text(), end="")
         case arguments.Run():
             experiment = lookup(command.name, NAMES, "experiment")
             folder = command.out or Path("runs") / f"{experiment.name}-{command.preset}"
@@ -76,24 +77,28 @@ def catalogue() -> str:
         if experiment.other_names:
             experiments.append(["", "is also", ", ".join(experiment.other_names)])
         experiments += [["", preset, text] for preset, text in experiment.presets.items()]
-    schemes = [["weighting", "values (default)", "what it does"]]
-    for name, scheme in SCHEMES.items():
+    schemes = [["weighting", "settings (default)", "what it does"]]
+    for name, scheme in (installed_schemes() | SCHEMES).items():
         clean = "; needs a clean set" if scheme.needs_clean else ""
-        summary = table.find(name, ("scheme", "part")).summary
-        schemes.append([name, _values(scheme.parameters), summary + clean])
-    losses = [["loss", "values (default)", "what it does"]]
-    for name, loss in LOSSES.items():
+        schemes.append([name, _settings(scheme), scheme.summary + clean])
+    losses = [["loss", "settings (default)", "what it does"]]
+    for name, loss in (installed_losses() | LOSSES).items():
         two = "" if loss.is_multiclass else "; for two classes"
-        summary = table.find(name, ("loss",)).summary
-        losses.append([name, _values(loss.parameters), summary + two])
+        losses.append([name, _settings(loss), loss.summary + two])
+    procedures = [["procedure", "settings (default)", "what it does"]]
+    procedures += [[name, _settings(record), record.summary] for name, record in PROCEDURES.items()]
     others = [
         ["kind", "names"],
-        ["model", ", ".join(MODELS) + "; sizes may follow mlp and mlp_bn: mlp:64,64"],
+        [
+            "model",
+            ", ".join([*MODELS, *installed(MODEL_GROUP)])
+            + "; sizes may follow mlp and mlp_bn: mlp:64,64",
+        ],
+        ["of your own", "weighting, loss or model FILE.py:FUNCTION, see docs/extending.md"],
         ["augmentation", "none, " + ", ".join(AUGMENTATIONS) + "; joined by +"],
-        ["procedure", ", ".join(PROCEDURES)],
         ["sampler", ", ".join(SAMPLERS)],
     ]
-    tables = (experiments, schemes, losses, *_data_tables(), others)
+    tables = (experiments, schemes, losses, procedures, *_data_tables(), others)
     return "\n\n".join(align(table, numbers=False) for table in tables)
 
 
@@ -112,8 +117,8 @@ def _data_tables() -> list[list[list[str]]]:
     return [datasets, noises, imbalances]
 
 
-def _values(parameters: tuple[Parameter, ...]) -> str:
-    return ", ".join(f"{p.name} ({p.default:g})" for p in parameters)
+def _settings(record: Record) -> str:
+    return show_settings(record.parameters, record.options)
 
 
 def report(folder: Path) -> str:
@@ -134,7 +139,7 @@ def train_own(command: arguments.Train) -> None:
         checkpoint_seconds=command.checkpoint_seconds,
         devices=command.devices,
         at_once=command.at_once,
-        label=command.config.weighting,
+        label=command.config.label,
     )
     print(f"\n{present_training(command.out)}\n\nEverything is in {command.out}")
 

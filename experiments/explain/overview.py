@@ -134,7 +134,7 @@ def _describe(config: RunConfig) -> str:
         for name in ("loss", "sampler", "procedure")
         if getattr(config, name) != getattr(plain, name)
     ]
-    return ", ".join([config.weighting, *others])
+    return ", ".join([config.label, *others])
 
 
 def _distinct(names: dict[Path, str]) -> dict[Path, str]:

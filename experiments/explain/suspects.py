@@ -1,87 +1,21 @@
 """Examples whose weights make their labels suspect, and how often the suspicion is right.
 
 Schemes that favour what is hard to fit give wrong labels high weights; schemes that trust what is
-easy, or what a clean set confirms, give them low ones. Which end is suspect is read from the
-scheme's definition, never from the true labels: these only tell how well it worked.
+easy, or what a clean set confirms, give them low ones. Which end is suspect is what the scheme's
+record says of its definition, never read from the true labels: these only tell how well it worked.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 
 from experiments.explain.telescope import mean_weights
-from experiments.methods.schemes import SCHEMES
+from experiments.methods.records import End, SchemeRecord
 from experiments.tools.statistics import mean_interval
 from experiments.training.config import RunConfig
 from experiments.training.result import Result
-
-End = Literal["high", "low"]
-
-# Favour large losses, large gradients or small margins.
-_HIGH = frozenset(
-    [
-        "focal",
-        "hard_mining",
-        "top_losses",
-        "loss_rank",
-        "cvar",
-        "chi_square_dro",
-        "exponential_margin",
-        "inverse_margin",
-        "reference_inverse_margin",
-        "low",
-        "low_osqp",
-        "low_last_layer",
-        "low_parameters",
-        "low_batch_mean",
-    ]
-)
-# Favour small losses, or what agrees with clean or held-out data.
-_LOW = frozenset(
-    [
-        "self_paced",
-        "paced_self_paced",
-        "small_losses",
-        "superloss",
-        "curriculum",
-        "mentornet",
-        "mentornet_curriculum",
-        "joint",
-        "oracle_noise",
-        "lookahead",
-        "lookahead_kept",
-        "lookahead_last_layer",
-        "lookahead_unrolled",
-        "meta_weight_net",
-        "cmw_net",
-        "gradient_alignment",
-        "rho_loss",
-    ]
-)
-# High where this function of the scheme's values is positive, low where it is negative.
-_BY_VALUE: dict[str, Callable[..., float]] = {
-    "tilted": lambda tilt: tilt,
-    "difficulty": lambda strength, bound: strength,
-    "small_margins": lambda quantile, value: value - 1,
-    "jtt": lambda upweight: upweight - 1,
-}
-# Leave the order of the weights as it is. All other schemes (by class, by uncertainty, by
-# density, at random) tell nothing of the label, or either end may.
-_KEEP_ORDER = frozenset(
-    [
-        "uniform",
-        "normalize",
-        "clip",
-        "temper",
-        "mix",
-        "ema",
-        "deferred",
-        "record_history",
-        "warm_up",
-    ]
-)
 
 
 class Interval(NamedTuple):
@@ -98,23 +32,21 @@ def suspicious_end(config: RunConfig) -> End | None:
     Parts of a chain must agree. The first epochs decide for schemes of high weights: a network
     that has learnt the wrong labels by heart gives them no larger losses than others.
     """
-    parsed = config.scheme.parsed
-    ends = set()
-    values = parsed.arguments(parsed.values)
-    for name, arguments in zip(parsed.names, values, strict=True):
-        if name in _HIGH or name in _LOW:
-            ends.add("high" if name in _HIGH else "low")
-        elif name in _BY_VALUE:
-            sign = np.sign(_BY_VALUE[name](*arguments))
-            ends.add({1: "high", -1: "low", 0: None}[int(sign)])
-        elif name not in _KEEP_ORDER:
-            ends.add(None)
+    spec = config.scheme
+    settings = spec.parsed.settings(spec.values)
+    ends = {
+        _end(record, own)
+        for record, own in zip(spec.records, settings, strict=True)
+        if not record.keeps_order
+    }
     return ends.pop() if len(ends) == 1 else None
 
 
-def classified() -> frozenset[str]:
-    """The schemes whose effect on wrong labels, or on the order of weights, is known here."""
-    return (_HIGH | _LOW | _KEEP_ORDER | frozenset(_BY_VALUE)) & frozenset(SCHEMES)
+def _end(record: SchemeRecord, settings: Mapping[str, Any]) -> End | None:
+    if record.suspect is None or isinstance(record.suspect, str):
+        return record.suspect
+    sign = record.suspect(**settings)
+    return "high" if sign > 0 else "low" if sign < 0 else None
 
 
 def suspicion(

@@ -19,7 +19,7 @@ def training_page(folder: Path) -> Page:
     result = load_result(folder)
     config = result.configs[0]
     seconds = result.seconds_per_step * (config.num_steps + config.fine_tune_steps)
-    title = f"{config.weighting} on {config.task.dataset}, {seconds:.1f} s of training"
+    title = f"{config.label} on {config.task.dataset}, {seconds:.1f} s of training"
     header = ["final measure", "mean", "std. error", "seeds"]
     return Page(
         tables=[Table(header, _final_measures(result), title)],
@@ -39,8 +39,8 @@ def _final_measures(result: Result) -> list[list[str]]:
 
 
 def _pictures(result: Result, config: RunConfig) -> list[Picture]:
-    runs = {config.weighting: (result, 0)}
-    title = f"{config.task.dataset}, {config.weighting}"
+    runs = {config.label: (result, 0)}
+    title = f"{config.task.dataset}, {config.label}"
     pictures = [Picture("test_error", plotting.test_error_curves(runs, title=title))]
     if not config.num_steps:
         return pictures

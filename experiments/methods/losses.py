@@ -1,143 +1,212 @@
-"""Losses by name: `cross_entropy`, `focal:2:0.25`."""
+"""Records of the losses: their gradients weight examples by themselves."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
-import jax.numpy as jnp
 from jax import Array
 
-from experiments.methods.context import Context, example_context
-from experiments.tools.grammar import Parameter, Parsed, parse
+from experiments.methods.context import Context
+from experiments.methods.records import LossFn, LossRecord
+from experiments.tools.grammar import Parameter
 from weighting import losses
 
-LossFn = Callable[[Array, Array], Array]
 
+def _with_counts(loss: Callable[..., Array]) -> Callable[..., LossFn]:
+    """Builds a loss that reads the class counts."""
 
-class Loss(NamedTuple):
-    """An entry of the registry."""
-
-    build: Callable[..., LossFn]  # (context, *values) -> loss
-    parameters: tuple[Parameter, ...] = ()
-    is_multiclass: bool = True  # one logit per class; if not, one score, for two classes
-    references: tuple[str, ...] = ()
-
-
-def _distillation(context: Context, alpha: float | Array, temperature: float | Array) -> LossFn:
-    teacher = context.references["logits"][context.indices]
-    return lambda z, y: losses.distillation(
-        z, y, teacher_logits=teacher, alpha=alpha, temperature=temperature
-    )
-
-
-def _with(loss: Callable[..., Array], *names: str) -> Callable[..., LossFn]:
-    """Builds a loss from its values, which have these names."""
-
-    def build(context: Context, *values: float | Array) -> LossFn:
-        return functools.partial(loss, **dict(zip(names, values, strict=True)))
-
-    return build
-
-
-def _with_counts(loss: Callable[..., Array], *names: str) -> Callable[..., LossFn]:
-    """The same for a loss that reads the class counts; a class without examples counts as one."""
-
-    def build(context: Context, *values: float | Array) -> LossFn:
-        counts = jnp.maximum(context.class_counts, 1)
-        return functools.partial(loss, class_counts=counts, **dict(zip(names, values, strict=True)))
+    def build(context: Context, **settings: float | Array) -> LossFn:
+        return functools.partial(loss, class_counts=context.positive_counts, **settings)
 
     return build
 
 
 def _with_transition(loss: Callable[..., Array]) -> Callable[..., LossFn]:
-    """The same for a loss that knows how labels are corrupted."""
-
-    def build(context: Context) -> LossFn:
-        return functools.partial(loss, transition=context.references["transition"])
-
-    return build
+    """Builds a loss that knows how labels are corrupted."""
+    return lambda context: functools.partial(loss, transition=context.references["transition"])
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(_with(losses.cross_entropy)),
-    "focal": Loss(
-        _with(losses.focal, "gamma", "alpha"), (Parameter("gamma", 2.0), Parameter("alpha", 1.0))
+def _distillation(context: Context, alpha: float | Array, temperature: float | Array) -> LossFn:
+    teacher = context.references["logits"][context.indices]
+    return functools.partial(
+        losses.distillation, teacher_logits=teacher, alpha=alpha, temperature=temperature
+    )
+
+
+RECORDS = (
+    LossRecord(
+        losses.cross_entropy,
+        family="basic",
+        source="all four papers",
+        needs=("logits", "labels"),
+        is_compared=False,  # every scheme is compared with it
+        summary="softmax cross-entropy",
     ),
-    "generalized_cross_entropy": Loss(
-        _with(losses.generalized_cross_entropy, "q"), (Parameter("q", 0.7),)
+    LossRecord(
+        losses.focal,
+        parameters=(Parameter("gamma", 2.0, tried=(1.0, 3.0)), Parameter("alpha", 1.0)),
+        family="basic",
+        source="Lin 2017",
+        needs=("logits", "labels"),
+        summary="focal loss, differentiated through its factor",
     ),
-    "truncated_generalized_cross_entropy": Loss(
-        _with(losses.truncated_generalized_cross_entropy, "q", "threshold"),
-        (Parameter("q", 0.7), Parameter("threshold", 0.05)),
+    LossRecord(
+        losses.logistic,
+        family="basic",
+        source="xu2021 Sec. 2",
+        needs=("score", "labels"),
+        is_multiclass=False,
+        is_compared=False,
+        summary="logistic loss of the margin",
     ),
-    "truncated_cross_entropy": Loss(
-        _with(losses.truncated_cross_entropy, "cutoff"), (Parameter("cutoff", 3.0),)
+    LossRecord(
+        losses.exponential,
+        family="basic",
+        source="xu2021 Sec. 2",
+        needs=("score", "labels"),
+        is_multiclass=False,
+        is_compared=False,
+        summary="exponential loss of the margin",
     ),
-    "smoothed_cross_entropy": Loss(
-        _with(losses.smoothed_cross_entropy, "smoothing"), (Parameter("smoothing", 0.1),)
+    LossRecord(
+        losses.generalized_cross_entropy,
+        parameters=(Parameter("q", 0.7, tried=(0.3, 0.7)),),
+        family="robust",
+        source="Zhang 2018",
+        needs=("logits", "labels"),
+        summary="(1 - p^q) / q, between cross-entropy (q = 0) and 1 - p (q = 1)",
     ),
-    "bootstrap_soft": Loss(_with(losses.bootstrap_soft, "beta"), (Parameter("beta", 0.95),)),
-    "bootstrap_hard": Loss(_with(losses.bootstrap_hard, "beta"), (Parameter("beta", 0.8),)),
-    "distillation": Loss(
-        _distillation,
-        (Parameter("alpha", 0.5), Parameter("temperature", 2.0)),
+    LossRecord(
+        losses.truncated_generalized_cross_entropy,
+        parameters=(
+            Parameter("q", 0.7),
+            Parameter("threshold", 0.05, tried=(0.02, 0.05)),
+        ),
+        family="robust",
+        source="Zhang 2018",
+        needs=("logits", "labels"),
+        summary="the same, constant where p <= threshold",
+    ),
+    LossRecord(
+        losses.truncated_cross_entropy,
+        parameters=(Parameter("cutoff", 3.0, tried=(3.0, 5.0)),),
+        family="robust",
+        source="Wang 2021 (T-CE)",
+        needs=("logits", "labels"),
+        summary="cross-entropy, zero above a cutoff",
+    ),
+    LossRecord(
+        losses.smoothed_cross_entropy,
+        parameters=(Parameter("smoothing", 0.1, tried=(0.1, 0.5)),),
+        family="soft target",
+        source="Szegedy 2016",
+        needs=("logits", "labels"),
+        summary="label smoothing",
+    ),
+    LossRecord(
+        losses.bootstrap_soft,
+        parameters=(Parameter("beta", 0.95, tried=(0.5, 0.95)),),
+        family="soft target",
+        source="Reed 2015, ren2018 4.2",
+        needs=("logits", "labels"),
+        summary="target: part label, part prediction",
+    ),
+    LossRecord(
+        losses.bootstrap_hard,
+        parameters=(Parameter("beta", 0.8, tried=(0.5, 0.8)),),
+        family="soft target",
+        source="Reed 2015, ren2018 4.2",
+        needs=("logits", "labels"),
+        summary="target: part label, part predicted class",
+    ),
+    LossRecord(
+        losses.distillation,
+        build=_distillation,
+        parameters=(
+            Parameter("alpha", 0.5, tried=(0.1, 0.5)),
+            Parameter("temperature", 2.0),
+        ),
+        family="soft target",
+        source="Hinton 2015, Li 2017",
+        needs=("logits", "labels", "table"),
         references=("logits",),
+        summary="the label, and a teacher's tempered prediction",
     ),
-    "balanced_cross_entropy": Loss(_with_counts(losses.balanced_cross_entropy)),
-    "logit_adjusted": Loss(_with_counts(losses.logit_adjusted, "tau"), (Parameter("tau", 1.0),)),
-    "class_dependent_temperatures": Loss(
-        _with_counts(losses.class_dependent_temperatures, "gamma"), (Parameter("gamma", 0.3),)
+    LossRecord(
+        losses.balanced_cross_entropy,
+        build=_with_counts(losses.balanced_cross_entropy),
+        family="class",
+        source="santiago2021 4 (bCE)",
+        needs=("logits", "labels", "counts"),
+        is_compared=False,  # it is inverse_class_frequency
+        summary="times N / (C n_c): inverse class frequency inside the loss, where other schemes "
+        "see it",
     ),
-    "vector_scaling": Loss(
-        _with_counts(losses.vector_scaling, "gamma", "tau"),
-        (Parameter("gamma", 0.3), Parameter("tau", 1.0)),
+    LossRecord(
+        losses.logit_adjusted,
+        build=_with_counts(losses.logit_adjusted),
+        parameters=(Parameter("tau", 1.0, tried=(0.5, 1.0)),),
+        family="class",
+        source="Menon 2021, Ren 2020",
+        needs=("logits", "labels", "counts"),
+        summary="adds tau log prior to the logits (tau = 1: balanced softmax)",
     ),
-    "ldam": Loss(
-        _with_counts(losses.ldam, "max_margin", "scale"),
-        (Parameter("max_margin", 0.5), Parameter("scale", 1.0)),
+    LossRecord(
+        losses.class_dependent_temperatures,
+        build=_with_counts(losses.class_dependent_temperatures),
+        parameters=(Parameter("gamma", 0.3, tried=(0.1, 0.3)),),
+        family="class",
+        source="Ye 2020 (CDT)",
+        needs=("logits", "labels", "counts"),
+        summary="divides each logit by (n_max / n_c)^gamma",
     ),
-    "polynomial_tailed": Loss(
-        _with(losses.polynomial_tailed, "alpha", "beta"),
-        (Parameter("alpha", 2.0), Parameter("beta", 1.0)),
+    LossRecord(
+        losses.vector_scaling,
+        build=_with_counts(losses.vector_scaling),
+        parameters=(Parameter("gamma", 0.3, tried=(0.1, 0.3)), Parameter("tau", 1.0)),
+        family="class",
+        source="Kini 2021 (VS)",
+        needs=("logits", "labels", "counts"),
+        summary="multiplies and shifts the logits by class",
     ),
-    "forward_corrected_cross_entropy": Loss(
-        _with_transition(losses.forward_corrected_cross_entropy), references=("transition",)
+    LossRecord(
+        losses.ldam,
+        build=_with_counts(losses.ldam),
+        parameters=(
+            Parameter("max_margin", 0.5),
+            Parameter("scale", 1.0, tried=(1.0, 10.0)),
+        ),
+        family="class",
+        source="Cao 2019 (LDAM)",
+        needs=("logits", "labels", "counts"),
+        summary="the label must win by a margin that grows as n_c^(-1/4)",
     ),
-    "backward_corrected_cross_entropy": Loss(
-        _with_transition(losses.backward_corrected_cross_entropy), references=("transition",)
+    LossRecord(
+        losses.polynomial_tailed,
+        parameters=(
+            Parameter("alpha", 2.0, tried=(1.0, 2.0)),
+            Parameter("beta", 1.0),
+        ),
+        family="tail",
+        source="Wang 2022",
+        needs=("logits or score", "labels"),
+        summary="polynomial tail, on which importance weights keep their effect",
     ),
-    "logistic": Loss(_with(losses.logistic), is_multiclass=False),
-    "exponential": Loss(_with(losses.exponential), is_multiclass=False),
-}
-
-
-class LossSpec(NamedTuple):
-    """A parsed specification."""
-
-    parsed: Parsed
-
-    @property
-    def entry(self) -> Loss:
-        """The registry's entry."""
-        return LOSSES[self.parsed.names[0]]
-
-    def build(self, context: Context, values: Sequence[float | Array]) -> LossFn:
-        """The loss, with `values` (possibly traced) in the place of the spec's own."""
-        return self.entry.build(context, *self.parsed.arguments(values)[0])
-
-
-@functools.cache  # a configuration asks again and again
-def parse_loss(text: str) -> LossSpec:
-    """Reads `name[:value[:value]]`; refuses bad values at once.
-
-    Example:
-      >>> parse_loss("focal:2").parsed.values
-      (2.0, 1.0)
-    """
-    if "+" in text:
-        raise ValueError(f"losses cannot be chained; got {text!r}")
-    spec = LossSpec(parse(text, LOSSES, "loss"))
-    scores = jnp.zeros((1, 2)) if spec.entry.is_multiclass else jnp.zeros(1)
-    loss_fn = spec.build(example_context(), spec.parsed.values)
-    loss_fn(scores, jnp.zeros(1, jnp.int32))  # the loss refuses bad values
-    return spec
+    LossRecord(
+        losses.forward_corrected_cross_entropy,
+        build=_with_transition(losses.forward_corrected_cross_entropy),
+        family="known noise",
+        source="Patrini 2017",
+        needs=("logits", "labels", "noise matrix"),
+        references=("transition",),
+        summary="cross-entropy of the noisy label",
+    ),
+    LossRecord(
+        losses.backward_corrected_cross_entropy,
+        build=_with_transition(losses.backward_corrected_cross_entropy),
+        family="known noise",
+        source="Patrini 2017, Natarajan 2013",
+        needs=("logits", "labels", "noise matrix"),
+        references=("transition",),
+        summary="unbiased for the clean cross-entropy; may be negative",
+    ),
+)

@@ -1,14 +1,17 @@
 """How a network is trained: by the plain step, with a noise layer, or two teaching each other."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from experiments.methods.records import Kind, LibraryRecord, RecipeRecord, Record
 from experiments.networks.models import Model
-from weighting import init_train_state, make_train_step
+from experiments.tools.grammar import Option
+from weighting import init_train_state, make_selective_train_step, make_train_step
+from weighting.schemes.mentornet import train_mentor
 from weighting.training.co_teaching import init_co_teaching_state, make_co_teaching_step
 from weighting.training.noise_layer import (
     confusion_transition,
@@ -17,13 +20,6 @@ from weighting.training.noise_layer import (
 )
 
 PyTree = Any
-
-PROCEDURES = {
-    "plain": "one network, one step after the other",
-    "noise_layer": "S-model: a trainable layer for the label noise, from the identity",
-    "noise_layer_confusion": "S-model +CONF: from a reference network's confusion matrix",
-    "co_teaching": "two networks weight each other's examples",
-}
 
 
 class Procedure(NamedTuple):
@@ -37,32 +33,34 @@ class Procedure(NamedTuple):
     network: Callable[[PyTree], tuple[PyTree, PyTree]]
 
 
-def make_procedure(name: str, model: Model) -> Procedure:
-    """The procedure of that name around a network."""
-    model = procedure_model(name, model)
-    if name == "co_teaching":
-        return _co_teaching(model)
-    if name == "plain":
-        return _plain(model, lambda params, references: params)
-    return _plain(model, functools.partial(_with_transition, name, model.num_outputs))
+@dataclass(frozen=True, eq=False)
+class ProcedureRecord(Record):
+    """A way of training of the command line."""
 
-
-@functools.cache
-def procedure_model(name: str, model: Model) -> Model:
+    _: KW_ONLY
+    kind: Kind = "procedure"
+    build: Callable[..., Procedure]
+    """(network, **settings) -> procedure, of the network as it is trained."""
+    as_trained: Callable[[Model], Model] = lambda model: model
     """The network as the procedure trains and evaluates it."""
-    if name in ("plain", "co_teaching"):
-        return model
-    if model.num_outputs < 2:
-        raise ValueError(f"procedure {name!r} needs one logit per class, that is, another loss")
-    noisy = with_noise_layer(model.apply)
+    known: Mapping[str, tuple[str, ...]] | None = None
+    """Which choice asks for which references."""
+    tried_with: str = "uniform"
+    """The scheme by whose values a budget of tuning varies it."""
 
-    def apply(params, model_state, inputs, *, train, key=None):
-        return noisy(params, model_state, inputs, train=train, key=key)
+    def known_before(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The references that it asks for with these settings."""
+        return tuple(
+            name for value in settings.values() for name in (self.known or {}).get(value, ())
+        )
 
-    return model._replace(apply=apply)
+
+def plain(model: Model) -> Procedure:
+    """One network, one step after the other."""
+    return _one_network(model, lambda params, references: params)
 
 
-def _plain(model: Model, extend: Callable[[PyTree, dict], PyTree]) -> Procedure:
+def _one_network(model: Model, extend: Callable[[PyTree, dict], PyTree]) -> Procedure:
     def init(network_key, run_key, example_inputs, references, weighting, optimizer):
         params, model_state = model.init(network_key, example_inputs)
         params = extend(params, references)
@@ -74,14 +72,30 @@ def _plain(model: Model, extend: Callable[[PyTree, dict], PyTree]) -> Procedure:
     return Procedure(init, make_step, lambda state: (state.params, state.model_state))
 
 
-def _with_transition(name: str, num_classes: int, params: PyTree, references: dict) -> PyTree:
-    if name == "noise_layer":
-        transition = identity_transition(num_classes)
-    else:
-        # Rows of the reference's matrix are given labels, columns what it calls them: its best
-        # guess of the truth. The layer's rows are true classes.
-        transition = confusion_transition(references["confusion"].T)
-    return {"network": params, "transition": transition}
+def _noise_layer(model: Model, start: str) -> Procedure:
+    def extend(params: PyTree, references: dict) -> PyTree:
+        if start == "identity":
+            transition = identity_transition(model.num_outputs)
+        else:
+            # Rows of the reference's matrix are given labels, columns what it calls them: its best
+            # guess of the truth. The layer's rows are true classes.
+            transition = confusion_transition(references["confusion"].T)
+        return {"network": params, "transition": transition}
+
+    return _one_network(model, extend)
+
+
+def _noisy(model: Model) -> Model:
+    if model.num_outputs < 2:
+        raise ValueError(
+            "procedure 'with_noise_layer' needs one logit per class, that is, another loss"
+        )
+    noisy = with_noise_layer(model.apply)
+
+    def apply(params, model_state, inputs, *, train, key=None):
+        return noisy(params, model_state, inputs, train=train, key=key)
+
+    return model._replace(apply=apply)
 
 
 def _co_teaching(model: Model) -> Procedure:
@@ -108,3 +122,78 @@ def _co_teaching(model: Model) -> Procedure:
         )
 
     return Procedure(init, make_step, network)
+
+
+PLAIN = ProcedureRecord(
+    plain,
+    build=plain,
+    family="",
+    source="",
+    summary="one network, one step after the other",
+)
+RECORDS = (
+    ProcedureRecord(
+        with_noise_layer,
+        build=_noise_layer,
+        as_trained=_noisy,
+        options=(Option("start", ("identity", "confusion"), is_compared=True),),
+        known={"confusion": ("confusion",)},
+        family="known noise",
+        source="Goldberger 2017, ren2018 4.2 (S-MODEL, S-MODEL +CONF)",
+        needs=("logits", "labels"),
+        summary="S-model: a matrix of the noise trained with the network, from the identity or "
+        "from a reference network's confusion matrix",
+    ),
+    ProcedureRecord(
+        make_co_teaching_step,
+        build=_co_teaching,
+        tried_with="small_losses",
+        family="two networks",
+        source="Han 2018 Alg. 1",
+        needs=("two networks",),
+        scale="the scheme's",
+        summary="either network's weights come from the other",
+    ),
+    LibraryRecord(
+        train_mentor,
+        kind="procedure",
+        family="learned",
+        source="Jiang 2018",
+        needs=("features", "targets"),
+        summary="teaches a mentor network a curriculum, or who is clean",
+    ),
+    LibraryRecord(
+        make_selective_train_step,
+        kind="procedure",
+        family="selection",
+        source="Katharopoulos 2018, Mindermann 2022",
+        needs=("a large batch",),
+        scale="mean over the selected",
+        summary="scores a large batch by a forward pass, trains on a part",
+    ),
+)
+CLEAN_ONLY = RecipeRecord(
+    "clean_only",
+    settings="--num-steps 0 --fine-tune-steps N",
+    source="ren2018 4.2 (CLEAN ONLY)",
+    needs=("clean",),
+    color="#B8A100",
+    summary="trains on the clean set alone",
+)
+RECIPES = (
+    RecipeRecord(
+        "fine-tuning",
+        settings="--fine-tune-steps N",
+        source="ren2018 4.2 (+FT)",
+        needs=("clean",),
+        summary="further steps on the clean set, unweighted",
+    ),
+    RecipeRecord(
+        "early stopping",
+        settings="a row of the tables",
+        source="ren2018 4.2 (+ES)",
+        needs=("validation set",),
+        summary="the evaluation that is best on validation data",
+    ),
+    CLEAN_ONLY,
+)

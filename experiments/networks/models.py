@@ -18,6 +18,7 @@ from experiments.networks import convolution
 from experiments.networks.convolution import Convolution, Convolve
 from experiments.networks.dense_networks import densenet161, densenet_bc
 from experiments.networks.model_boundary import Model, check_images, model_from_module, to_float
+from experiments.networks.own_model import own_model
 from experiments.networks.pooling import max_pool
 from experiments.networks.residual_networks import cifar_resnet, wide_resnet
 from experiments.networks.small_cnn import small_cnn
@@ -47,8 +48,12 @@ def make_model(name: str, num_outputs: int) -> Model:
     `linear`, `mlp` and `mlp_bn` read inputs of any shape, and hidden sizes may follow the two MLPs:
     `mlp:128`, `mlp_bn:64,64`. The others read images: `lenet5`, `ren2018_net`, `small_cnn`,
     `resnet32`, `wrn28_2`, `wrn28_10` (with dropout of rate 0.3), `densenet_bc`, `densenet161`.
+    One of one's own is `FILE.py:FUNCTION[:VALUE...]`, see `own_model`.
     """
     base, colon, sizes = name.partition(":")
+    own = None if base in MODELS else own_model(name, num_outputs)
+    if own is not None:
+        return own
     make = lookup(base, MODELS, "model")
     if not colon:
         return make(num_outputs)

@@ -37,10 +37,10 @@ class _Method(NamedTuple):
 _METHODS = {  # by the beginning of their arms' names
     "lookahead": _Method("lookahead", {"weighting": "lookahead"}, "#009E73"),
     "uniform": _Method("uniform (ERM)", {"weighting": "uniform"}, "#333333"),
-    "proportion": _Method("proportion", {"weighting": "proportion"}, "#E69F00"),
+    "proportion": _Method("proportion", {"weighting": "inverse_class_frequency"}, "#E69F00"),
     "random": _Method("random", {"weighting": "random"}, "#999999"),
     "hard_mining": _Method("hard mining", {"weighting": "hard_mining"}, "#D55E00"),
-    "resample": _Method("resample", {"sampler": "class_balanced"}, "#8C6D1F"),
+    "resample": _Method("resample", {"sampler": "class_balanced_indices"}, "#8C6D1F"),
 }
 _NAMES = tuple(method.name for method in _METHODS.values())
 

@@ -31,7 +31,7 @@ class NoiseMethod(NamedTuple):
     is_clean_only: bool = False  # learns from the clean images alone
 
 
-_CONFUSION = {"procedure": "noise_layer_confusion"}
+_CONFUSION = {"procedure": "with_noise_layer:start=confusion"}
 NOISE_METHODS = {
     "baseline": NoiseMethod("BASELINE", "", {}),  # kept as it is when trained, for Figure 6
     "baseline_ft": NoiseMethod("BASELINE", "BASELINE +FT", {}),
@@ -41,7 +41,7 @@ NOISE_METHODS = {
     "reed_hard": NoiseMethod("REED-HARD", "", {"loss": "bootstrap_hard:0.8"}),
     "reed_soft_es": NoiseMethod("REED SOFT +ES", "", {"loss": "bootstrap_soft:0.95"}, True),
     "reed_hard_es": NoiseMethod("REED HARD +ES", "", {"loss": "bootstrap_hard:0.8"}, True),
-    "s_model": NoiseMethod("S-MODEL", "", {"procedure": "noise_layer"}),
+    "s_model": NoiseMethod("S-MODEL", "", {"procedure": "with_noise_layer"}),
     "s_model_conf": NoiseMethod("S-MODEL +CONF", "S-MODEL +CONF +FT", _CONFUSION),
     "s_model_conf_es": NoiseMethod("S-MODEL +CONF +ES", "S-MODEL +CONF +ES +FT", _CONFUSION, True),
     "mentornet": NoiseMethod("MENTORNET", "MENTORNET +FT", {"weighting": "mentornet:0.6"}),

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.methods.procedures import RECIPES
+from experiments.methods.registry import SAMPLERS, SCHEMES
 from experiments.tools.files import write_atomically
 from experiments.tools.statistics import finite_mean, standard_error
 from experiments.training.result import Result
@@ -25,21 +27,7 @@ Runs = Mapping[str, tuple[Result, int]]
 
 # Distinguishable under the common colour-vision deficiencies (Okabe and Ito), and greys.
 _COLORS = {
-    "uniform": "#333333",
-    "random": "#999999",
-    "proportion": "#E69F00",
-    "resample": "#8C6D1F",
-    "hard_mining": "#D55E00",
-    "top_losses": "#A23B00",
-    "self_paced": "#56B4E9",
-    "focal": "#CC79A7",
-    "low": "#0072B2",
-    "low_osqp": "#4A9FD8",
-    "low_last_layer": "#003F66",
-    "lookahead": "#009E73",
-    "lookahead_kept": "#66C9AD",
-    "lookahead_last_layer": "#00553E",
-    "clean_only": "#B8A100",
+    record.name: record.color for record in (*SCHEMES.values(), *SAMPLERS.values(), *RECIPES)
 }
 _OTHER_COLORS = ("#882255", "#44AA99", "#AA4499", "#999933", "#332288", "#CC6677")
 _DASHES = ("-", "--", ":", "-.")
@@ -221,7 +209,7 @@ def _color(method: str) -> str:
     """The colour of a method by the first part of its name: that of `low:0.1` is that of `low`."""
     base = re.split(r"[+:(,]", method)[0].strip().lower().replace(" ", "_").replace("-", "_")
     other = _OTHER_COLORS[zlib.crc32(base.encode()) % len(_OTHER_COLORS)]
-    return _COLORS.get(base, other)
+    return _COLORS.get(base) or other
 
 
 def _dashes(methods: Sequence[str] | Mapping[str, object]) -> list[str]:

@@ -57,7 +57,7 @@ def describe_choice(config: RunConfig) -> str:
         parts.append(f"wd {config.weight_decay:g}")
     if config.scheme.values:
         parts.append(config.weighting)
-    if config.loss_spec.parsed.values:
+    if config.loss_spec.values:
         parts.append(config.loss)
     if config.fine_tune_steps:
         rate = config.fine_tune_learning_rate

@@ -70,7 +70,13 @@ COMPARED_METHODS = {
     "self_paced": _weighted("SPL", "paced_self_paced", _GROWTHS),
     "importance_sampling": ComparedMethod("IS", _importance_sampling),
     "mentornet": _weighted("MentorNet", "mentornet", _QUANTILES),
-    "low_batch_mean": _weighted("LOW, batch mean", "low_batch_mean", _BATCH_MEAN_LAMBDAS),
+    "low_batch_mean": ComparedMethod(
+        "LOW, batch mean",
+        lambda base: [
+            replace(base, weighting=f"low:{v:g}:gradient_scale=batch_mean")
+            for v in _BATCH_MEAN_LAMBDAS
+        ],
+    ),
 }
 ON_MNIST = (
     "normal",

@@ -108,7 +108,7 @@ def _arms(data: str, preset: str) -> Arms:
     lambdas = (0.1,) if preset == "smoke" else PAPER_LAMBDAS
     arms = {
         "ce": [base],
-        "bce": [replace(base, weighting="proportion")],
+        "bce": [replace(base, weighting="inverse_class_frequency")],
         "fl": [replace(base, loss=f"focal:{gamma:g}") for gamma in GAMMAS],
     }
     for name, loss in _LOSSES.items():

@@ -10,11 +10,15 @@ know the truth, say so in the table: their further cost and knowledge are not in
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.data import TaskConfig
+from experiments.methods.context import Beyond
+from experiments.methods.procedures import CLEAN_ONLY, PLAIN
+from experiments.methods.registry import LOSSES, PROCEDURES, SAMPLERS, SCHEMES
+from experiments.methods.tuning import tried_by, variants_of
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Arms, Experiment
 from experiments.reporting.method_rows import FINE_TUNING, last_evaluation, method_rows
@@ -31,135 +35,77 @@ _FINE_TUNED = (
     {"weight_decay": 0.0, "fine_tune_learning_rate": 0.003},
     {"weight_decay": 0.001, "fine_tune_learning_rate": 0.03},
 )
+BASELINE = "uniform"
+_CLEAN_STEPS = {"fine_tune_steps": 120}
+_CHAINED = {"mentornet_curriculum": "+deferred:0.2"}  # its quantile of losses means nothing before
+# Losses that are meant to be combined with weights, beside each by itself.
+_COMBINED = {
+    "ldam": "inverse_class_frequency+deferred:0.5",
+    "polynomial_tailed": "inverse_class_frequency",
+}
 
 
-class Method(NamedTuple):
+class Compared(NamedTuple):
     """An arm: the changes to the base configuration, its two variants, and what it gets beyond."""
 
-    changes: dict
-    variants: Sequence[dict] = _DECAYS
-    beyond: str = ""  # "clean": clean images; "reference": a network trained before; "truth"
+    changes: dict[str, Any]
+    variants: Sequence[dict[str, Any]]
+    beyond: Beyond = ""
 
 
-def _weightings(*specs: str) -> Sequence[dict]:
-    return [{"weighting": spec} for spec in specs]
+def _of_schemes() -> dict[str, Compared]:
+    found = {}
+    for record in SCHEMES.values():
+        if not record.is_compared:
+            continue
+        for name, choices in variants_of(record):
+            chained = _CHAINED.get(record.name, "")
+            specs = [spec + chained for spec in tried_by(record, choices)]
+            found[name] = _arm("weighting", specs, record.beyond(choices))
+    found[BASELINE] = Compared(_CLEAN_STEPS, _FINE_TUNED)
+    return found
 
 
-def _losses(*specs: str) -> Sequence[dict]:
-    return [{"loss": spec} for spec in specs]
+def _of_losses() -> dict[str, Compared]:
+    found = {}
+    for record in LOSSES.values():
+        if not record.is_compared:
+            continue
+        # Some losses share their name with a scheme.
+        arm = _arm("loss", tried_by(record), record.beyond({}))
+        found[f"losses.{record.name}"] = arm
+        if record.name in _COMBINED:
+            spec = _COMBINED[record.name]
+            changes = arm.changes | {"weighting": spec}
+            found[f"losses.{record.name} with {spec}"] = arm._replace(changes=changes)
+    return found
 
 
-METHODS: dict[str, Method] = {
-    "uniform": Method({"fine_tune_steps": 120}, _FINE_TUNED),
-    # weights by class
-    "proportion": Method({"weighting": "proportion"}),
-    "class_power": Method({}, _weightings("class_power:0.5", "class_power:0.75")),
-    "effective_number": Method({}, _weightings("effective_number:0.9", "effective_number:0.99")),
-    "resample": Method({"sampler": "class_balanced"}),
-    "group_dro": Method({}, _weightings("group_dro:0.01", "group_dro:0.1")),
-    "oracle_noise": Method({"weighting": "oracle_noise"}, beyond="truth"),
-    # weights by the loss, the probability or the margin
-    "random": Method({"weighting": "random"}),
-    "focal": Method({}, _weightings("focal:1", "focal:3")),
-    "self_paced": Method({}, _weightings("self_paced:2.5:1.05", "self_paced:4:1.05")),
-    "paced_self_paced": Method({}, _weightings("paced_self_paced:1.1", "paced_self_paced:1.3")),
-    "hard_mining": Method({"weighting": "hard_mining"}),
-    "top_losses": Method({}, _weightings("top_losses:0.5", "top_losses:0.8")),
-    "small_losses": Method({}, _weightings("small_losses:0.2", "small_losses:0.4")),
-    "mentornet_curriculum": Method(
-        {},
-        _weightings(
-            "mentornet_curriculum:0.6+deferred:0.2", "mentornet_curriculum:0.75+deferred:0.2"
-        ),
-    ),
-    "mentornet": Method({}, _weightings("mentornet:0.6", "mentornet:0.75")),
-    "joint": Method({}, _weightings("joint:2", "joint:4")),
-    "superloss": Method({}, _weightings("superloss:0.25", "superloss:1")),
-    "gradient_harmonized": Method(
-        {}, _weightings("gradient_harmonized:30:0.5", "gradient_harmonized:30:0.75")
-    ),
-    "cvar": Method({}, _weightings("cvar:0.2", "cvar:0.5")),
-    "tilted": Method({}, _weightings("tilted:-1", "tilted:1")),
-    "chi_square_dro": Method({}, _weightings("chi_square_dro:0.3", "chi_square_dro:1")),
-    "exponential_margin": Method({}, _weightings("exponential_margin:5", "exponential_margin:20")),
-    "inverse_margin": Method({}, _weightings("inverse_margin:5", "inverse_margin:20")),
-    # weights by gradients
-    "low": Method({}, _weightings("low:0.1", "low:1")),
-    "importance_sampling": Method(
-        {}, _weightings("importance_sampling:25:1.2", "importance_sampling:25:1.5")
-    ),
-    "batch_alignment": Method({}, _weightings("batch_alignment:1", "batch_alignment:10")),
-    # weights by history
-    "active_bias": Method({}, _weightings("active_bias:0.02", "active_bias:0.1")),
-    "active_bias_threshold": Method(
-        {}, _weightings("active_bias_threshold:0.02", "active_bias_threshold:0.1")
-    ),
-    "loss_rank": Method({}, _weightings("loss_rank:3", "loss_rank:30")),
-    "infobatch": Method({}, _weightings("infobatch:0.3", "infobatch:0.6")),
-    # weights from a network trained before, or from the truth
-    "curriculum": Method({}, _weightings("curriculum:0.5", "curriculum:1"), "reference"),
-    "difficulty": Method({}, _weightings("difficulty:-1", "difficulty:1"), "reference"),
-    "jtt": Method({}, _weightings("jtt:3", "jtt:10"), "reference"),
-    "reference_inverse_margin": Method(
-        {}, _weightings("reference_inverse_margin:5", "reference_inverse_margin:20"), "reference"
-    ),
-    "small_margins": Method(
-        {}, _weightings("small_margins:0.1:2", "small_margins:0.1:5"), "reference"
-    ),
-    "known_noise": Method({}, _weightings("known_noise:0", "known_noise:0.1"), "truth"),
-    # weights from clean examples
-    "lookahead": Method({"weighting": "lookahead"}, beyond="clean"),
-    "meta_weight_net": Method({}, _weightings("meta_weight_net:0.1", "meta_weight_net:1"), "clean"),
-    "cmw_net": Method({}, _weightings("cmw_net:0.1", "cmw_net:1"), "clean"),
-    "gradient_alignment": Method(
-        {}, _weightings("gradient_alignment:0.25", "gradient_alignment:0.5"), "clean"
-    ),
-    "rho_loss": Method({}, _weightings("rho_loss:0.1", "rho_loss:0.25"), "clean"),
-    "clean_only": Method({"num_steps": 0, "fine_tune_steps": 120}, beyond="clean"),
-    # losses
-    "focal loss": Method({}, _losses("focal:1", "focal:3")),
-    "generalized cross-entropy": Method(
-        {}, _losses("generalized_cross_entropy:0.3", "generalized_cross_entropy:0.7")
-    ),
-    "truncated L_q": Method(
-        {},
-        _losses(
-            "truncated_generalized_cross_entropy:0.7:0.02",
-            "truncated_generalized_cross_entropy:0.7:0.05",
-        ),
-    ),
-    "truncated cross-entropy": Method(
-        {}, _losses("truncated_cross_entropy:3", "truncated_cross_entropy:5")
-    ),
-    "label smoothing": Method(
-        {}, _losses("smoothed_cross_entropy:0.1", "smoothed_cross_entropy:0.5")
-    ),
-    "bootstrap soft": Method({}, _losses("bootstrap_soft:0.5", "bootstrap_soft:0.95")),
-    "bootstrap hard": Method({}, _losses("bootstrap_hard:0.5", "bootstrap_hard:0.8")),
-    "distillation": Method({}, _losses("distillation:0.1", "distillation:0.5"), "reference"),
-    "logit adjustment": Method({}, _losses("logit_adjusted:0.5", "logit_adjusted:1")),
-    "class temperatures": Method(
-        {}, _losses("class_dependent_temperatures:0.1", "class_dependent_temperatures:0.3")
-    ),
-    "vector scaling": Method({}, _losses("vector_scaling:0.1", "vector_scaling:0.3")),
-    "LDAM": Method({}, _losses("ldam:0.5:1", "ldam:0.5:10")),
-    "LDAM, deferred weights": Method(
-        {"weighting": "proportion+deferred:0.5"}, _losses("ldam:0.5:1", "ldam:0.5:10")
-    ),
-    "polynomial tail": Method({}, _losses("polynomial_tailed:1", "polynomial_tailed:2")),
-    "polynomial tail, proportion": Method(
-        {"weighting": "proportion"}, _losses("polynomial_tailed:1", "polynomial_tailed:2")
-    ),
-    "forward correction": Method({"loss": "forward_corrected_cross_entropy"}, beyond="truth"),
-    "backward correction": Method({"loss": "backward_corrected_cross_entropy"}, beyond="truth"),
-    # procedures
-    "S-model": Method({"procedure": "noise_layer"}),
-    "S-model, confusion": Method({"procedure": "noise_layer_confusion"}, beyond="reference"),
-    "co-teaching": Method(
-        {"procedure": "co_teaching"}, _weightings("small_losses:0.2", "small_losses:0.4")
-    ),
-}
-BASELINE = "uniform"
+def _of_procedures() -> dict[str, Compared]:
+    found = {}
+    for record in PROCEDURES.values():
+        if record is PLAIN:
+            continue
+        for name, choices in variants_of(record):
+            arm = _arm("weighting", tried_by(SCHEMES[record.tried_with]), record.beyond(choices))
+            found[name] = arm._replace(changes=arm.changes | {"procedure": name})
+    return found
+
+
+def _arm(setting: str, specs: Sequence[str], beyond: Beyond) -> Compared:
+    """The arm of a method's specifications: two if its budget varies them, else one."""
+    if len(specs) == 1:
+        return Compared({setting: specs[0]}, _DECAYS, beyond)
+    return Compared({}, [{setting: spec} for spec in specs], beyond)
+
+
+METHODS: dict[str, Compared] = (
+    _of_schemes()
+    | {CLEAN_ONLY.name: Compared({"num_steps": 0} | _CLEAN_STEPS, _DECAYS, "clean")}
+    | {name: Compared({"sampler": name}, _DECAYS) for name in SAMPLERS}
+    | _of_losses()
+    | _of_procedures()
+)
 
 
 class Condition(NamedTuple):

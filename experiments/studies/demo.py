@@ -11,12 +11,15 @@ labels than the 50 trusted images, and the baselines get those as well, by fine-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.data import TaskConfig
 from experiments.explain import galleries, telescope_plots
+from experiments.methods.procedures import CLEAN_ONLY
+from experiments.methods.registry import SCHEMES
+from experiments.methods.tuning import tried_by
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Arms, Experiment
 from experiments.reporting.method_rows import last_evaluation, method_rows
@@ -34,31 +37,28 @@ _TUNED_CLEAN = (
 )
 
 
-class Method(NamedTuple):
+_BASELINES = ("uniform", "random", "inverse_class_frequency")
+_TUNED = ("focal", "self_paced", "top_losses", "low")
+_CLEAN_STEPS = {"fine_tune_steps": 120}
+
+
+class Shown(NamedTuple):
     """A row of the table: the changes to the base configuration, and its two variants."""
 
-    changes: dict
-    variants: Sequence[dict] = _DECAYS
+    changes: dict[str, Any]
+    variants: Sequence[dict[str, Any]] = _DECAYS
 
 
-def _weightings(*specs: str) -> Sequence[dict]:
-    return [{"weighting": spec} for spec in specs]
+def _tuned(name: str) -> Shown:
+    return Shown({}, [{"weighting": spec} for spec in tried_by(SCHEMES[name])])
 
 
-_FINE_TUNED = {"fine_tune_steps": 120}
-
-METHODS = {
-    "uniform": Method({"weighting": "uniform"} | _FINE_TUNED, _TUNED_CLEAN),
-    "random": Method({"weighting": "random"} | _FINE_TUNED, _TUNED_CLEAN),
-    "proportion": Method({"weighting": "proportion"} | _FINE_TUNED, _TUNED_CLEAN),
-    "focal": Method({}, _weightings("focal:1", "focal:3")),
-    "self_paced": Method({}, _weightings("self_paced:2.5:1.05", "self_paced:4:1.05")),
-    "hard_mining": Method({}, _weightings("top_losses:0.5", "top_losses:0.8")),
-    "low": Method({}, _weightings("low:0.1", "low:1")),
-    "lookahead": Method({"weighting": "lookahead"}),
-    "clean_only": Method({"num_steps": 0, "fine_tune_steps": 120}),
-}
-_BASELINES = ("uniform", "random", "proportion")
+METHODS: dict[str, Shown] = (
+    {name: Shown({"weighting": name} | _CLEAN_STEPS, _TUNED_CLEAN) for name in _BASELINES}
+    | {name: _tuned(name) for name in _TUNED}
+    | {"lookahead": Shown({"weighting": "lookahead"})}
+    | {CLEAN_ONLY.name: Shown({"num_steps": 0} | _CLEAN_STEPS)}
+)
 
 
 class Problem(NamedTuple):
@@ -145,7 +145,7 @@ def _pictures(name: str, problem: Problem, runs: dict[str, tuple[Result, int]]) 
     curves = plotting.test_error_curves(trained, measure=problem.measure, title=title)
     pictures = [Picture(f"{name}_test_error", curves)]
     if name == "noise":
-        shown = ("lookahead", "low", "focal", "self_paced", "hard_mining", "random")
+        shown = ("lookahead", "low", "focal", "self_paced", "top_losses", "random")
         title = "Weights of clean and corrupted examples"
         weights = telescope_plots.weight_histograms({m: trained[m] for m in shown}, title=title)
         pictures.append(Picture("noise_weights", weights))
@@ -156,7 +156,14 @@ def _pictures(name: str, problem: Problem, runs: dict[str, tuple[Result, int]]) 
             grid = galleries.extreme_examples(result, h, 0, images, title=title)
             pictures.append(Picture(f"noise_examples_{method}", grid))
     else:
-        shown = ("proportion", "lookahead", "low", "focal", "self_paced", "hard_mining")
+        shown = (
+            "inverse_class_frequency",
+            "lookahead",
+            "low",
+            "focal",
+            "self_paced",
+            "top_losses",
+        )
         classes = {m: trained[m] for m in shown}
         figure = telescope_plots.weights_by_class(classes, title="Mean weight of each class")
         pictures.append(Picture(f"{name}_weights", figure))

@@ -5,13 +5,19 @@ from dataclasses import asdict, dataclass, field
 
 from experiments.data import TaskConfig
 from experiments.data.augmentation import parse_augmentation
-from experiments.methods.losses import LossSpec, parse_loss
-from experiments.methods.procedures import PROCEDURES
-from experiments.methods.schemes import SchemeSpec, parse_scheme
+from experiments.methods import registry
+from experiments.methods.specifications import (
+    LossSpec,
+    ProcedureSpec,
+    SchemeSpec,
+    parse_loss,
+    parse_procedure,
+    parse_scheme,
+)
 from experiments.networks.models import make_model
 from experiments.training.schedule import parse_schedule
 
-SAMPLERS = ("shuffled", "class_balanced")
+SAMPLERS = ("shuffled", *registry.SAMPLERS)
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,20 @@ class RunConfig:
     """The data."""
     model: str = "mlp"
     """linear, mlp[:SIZES], mlp_bn[:SIZES], lenet5, ren2018_net, small_cnn, resnet32, wrn28_2,
-    wrn28_10, densenet_bc or densenet161."""
+    wrn28_10, densenet_bc or densenet161; or FILE.py:FUNCTION of your own (docs/extending.md)."""
     pretrained: str | None = None
     """File with torchvision's ImageNet weights to start from; for densenet161."""
     loss: str = "cross_entropy"
-    """NAME[:VALUE...], e.g. focal:2; for two classes also logistic or exponential (see `list`)."""
+    """NAME[:VALUE...][:KEY=VALUE...], e.g. focal:2 or focal:gamma=2; for two classes also logistic
+    or exponential (see `list`); or FILE.py:FUNCTION of your own."""
     weighting: str = "uniform"
-    """NAME[:VALUE...], several joined by + to a chain, e.g. low:0.1 or lookahead+clip:0:5."""
+    """NAME[:VALUE...][:KEY=VALUE...], several joined by + to a chain, e.g. low:0.1:solver=osqp or
+    lookahead+clip:0:5; a NAME may be FILE.py:FUNCTION of your own (docs/extending.md)."""
     procedure: str = "plain"
-    """plain, noise_layer or noise_layer_confusion (S-model), or co_teaching (two networks)."""
+    """plain, with_noise_layer[:start=confusion] (S-model), or make_co_teaching_step (two networks
+    weight each other's examples)."""
     sampler: str = "shuffled"
-    """shuffled, or class_balanced (RESAMPLE)."""
+    """shuffled, or class_balanced_indices (RESAMPLE)."""
     learning_rate: float = 0.03
     """Learning rate of SGD, at the start."""
     schedule: str = "constant"
@@ -77,9 +86,9 @@ class RunConfig:
                 "pretrained weights are for model densenet161 with procedure plain; "
                 f"got {self.model!r} with {self.procedure!r}"
             )
-        for name, choices in (("sampler", SAMPLERS), ("procedure", tuple(PROCEDURES))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        parse_procedure(self.procedure)
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {SAMPLERS}, got {self.sampler!r}")
         for name, low, high in (
             ("learning_rate", 0.0, float("inf")),
             ("weight_decay", 0.0, float("inf")),
@@ -108,6 +117,11 @@ class RunConfig:
             raise ValueError(f"{what} needs a clean set: give the task num_clean > 0")
 
     @property
+    def label(self) -> str:
+        """The weighting as figures call it: files of one's own without their folders."""
+        return "+".join(part.rpartition("/")[2] for part in self.weighting.split("+"))
+
+    @property
     def scheme(self) -> SchemeSpec:
         """The parsed weighting."""
         return parse_scheme(self.weighting)
@@ -118,6 +132,11 @@ class RunConfig:
         return parse_loss(self.loss)
 
     @property
+    def procedure_spec(self) -> ProcedureSpec:
+        """The parsed procedure."""
+        return parse_procedure(self.procedure)
+
+    @property
     def seed_numbers(self) -> range:
         """The seeds."""
         return range(self.first_seed, self.first_seed + self.seeds)
@@ -125,8 +144,8 @@ class RunConfig:
     @property
     def references(self) -> set[str]:
         """What must be known before training, see `context.REFERENCES`."""
-        names = self.scheme.references | set(self.loss_spec.entry.references)
-        return names | ({"confusion"} if self.procedure == "noise_layer_confusion" else set())
+        specs = (self.scheme, self.loss_spec, self.procedure_spec)
+        return {name for spec in specs for name in spec.references}
 
 
 # What may differ between configurations that are trained together, in one compiled program.
@@ -150,7 +169,7 @@ def check_one_program(configs: Sequence[RunConfig]) -> None:
             ("scheme", config.scheme, first.scheme),
             ("loss", config.loss_spec, first.loss_spec),
         ):
-            if mine.parsed[:2] != other.parsed[:2]:
+            if mine.fixed != other.fixed:
                 raise ValueError(
                     f"configurations that train together need one {what} with different values; "
                     f"got {first.weighting!r} with {first.loss!r}, and {config.weighting!r} with "

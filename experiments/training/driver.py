@@ -31,7 +31,7 @@ def _cached_model(name: str, num_outputs: int, augmentation: str) -> Model:
 
 def build_model(config: RunConfig, num_classes: int) -> Model:
     """The configuration's network, with as many outputs as the loss wants."""
-    if config.loss_spec.entry.is_multiclass:
+    if config.loss_spec.record.is_multiclass:
         return _cached_model(config.model, num_classes, config.augmentation)
     if num_classes != 2:
         raise ValueError(f"loss {config.loss!r} is for two classes; this task has {num_classes}")

@@ -24,9 +24,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.data import Task
 from experiments.methods.context import Context
-from experiments.methods.losses import LossSpec
-from experiments.methods.procedures import Procedure, make_procedure
-from experiments.methods.schemes import SchemeSpec
+from experiments.methods.procedures import Procedure
+from experiments.methods.specifications import LossSpec, ProcedureSpec, SchemeSpec
 from experiments.networks.models import Model
 from experiments.training.config import RunConfig
 from experiments.training.schedule import Schedule, parse_schedule
@@ -57,7 +56,7 @@ def stack_hyperparameters(configs: Sequence[RunConfig]) -> Hyperparameters:
         weight_decay=jnp.asarray([c.weight_decay for c in configs], jnp.float32),
         fine_tune_learning_rate=jnp.asarray(tuned, jnp.float32),
         scheme=jnp.asarray([c.scheme.values for c in configs], jnp.float32),
-        loss=jnp.asarray([c.loss_spec.parsed.values for c in configs], jnp.float32),
+        loss=jnp.asarray([c.loss_spec.values for c in configs], jnp.float32),
     )
 
 
@@ -122,7 +121,7 @@ class _Key(NamedTuple):
 
     scheme: SchemeSpec
     loss: LossSpec
-    procedure: str
+    procedure: ProcedureSpec
     schedule: Schedule
     momentum: float
     nesterov: bool
@@ -151,7 +150,7 @@ def make_program(
     key = _Key(
         scheme=SchemeSpec(config.scheme.parsed._replace(values=())),
         loss=LossSpec(config.loss_spec.parsed._replace(values=())),
-        procedure=config.procedure,
+        procedure=config.procedure_spec,
         schedule=parse_schedule(config.schedule),
         momentum=config.momentum,
         nesterov=config.nesterov,
@@ -167,7 +166,7 @@ def make_program(
 
 @functools.lru_cache(maxsize=256)
 def _program(key: _Key, model: Model) -> Program:
-    procedure = make_procedure(key.procedure, model)
+    procedure = key.procedure.build(model)
     mesh = data_mesh(key.num_devices) if key.num_devices > 1 else None
     at_once = key.at_once
     if at_once is None and model.has_convolutions and jax.default_backend() == "cpu":

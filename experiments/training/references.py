@@ -86,7 +86,7 @@ def _reference_logits(
     reference = replace(
         config,
         weighting="uniform",
-        loss="cross_entropy" if config.loss_spec.entry.is_multiclass else "logistic",
+        loss="cross_entropy" if config.loss_spec.record.is_multiclass else "logistic",
         procedure="plain",
         schedule="constant",
         learning_rate=config.reference_learning_rate,

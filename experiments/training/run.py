@@ -11,7 +11,6 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments.data import Task
-from experiments.methods.procedures import procedure_model
 from experiments.networks.models import Model
 from experiments.networks.pretrained import start_from_pretrained
 from experiments.training.config import RunConfig
@@ -85,7 +84,7 @@ class TrainingRun:
         place = self.program.place
         self.state, self.data, self.hyper = place(state), place(data), place(hyper)
 
-        self.evaluate = make_evaluate(procedure_model(config.procedure, model), task.num_classes)
+        self.evaluate = make_evaluate(config.procedure_spec.as_trained(model), task.num_classes)
         self.held_out = {split: _held_out(tasks, split) for split in HELD_OUT_MEASURES}
         own = list(zip(tasks, config.seed_numbers, strict=True))
         self.streams = [training_stream(config, task, seed) for task, seed in own]

@@ -12,7 +12,7 @@ Stream = Callable[[int, int], np.ndarray]  # (first step, number of steps) -> [T
 
 def training_stream(config: RunConfig, task: Task, seed: int) -> Stream:
     """Batches of the training set, as the configuration's sampler draws them."""
-    if config.sampler == "class_balanced":
+    if config.sampler == "class_balanced_indices":
         return class_balanced(task.train.labels, config.batch_size, seed)
     return shuffled(len(task.train.labels), config.batch_size, seed)
 

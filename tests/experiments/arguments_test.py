@@ -91,7 +91,12 @@ def test_train_and_report(capsys, tmp_path):
 
 @pytest.mark.parametrize(
     "weighting",
-    ["low_osqp:1", "low_last_layer:1", "lookahead_unrolled:0.1:2", "focal:1+clip:0.1:3+normalize"],
+    [
+        "low:1:solver=osqp",
+        "low:1:gradient=last_layer",
+        "lookahead_unrolled:0.1:num_steps=2",
+        "focal:gamma=1+clip:0.1:3+normalize_mean",
+    ],
 )
 def test_train_with_other_schemes(weighting, capsys, tmp_path):
     assert main(["train", *TINY, "--weighting", weighting, "--out", str(tmp_path / "run")]) == 0

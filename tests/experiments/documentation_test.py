@@ -27,7 +27,9 @@ def test_an_example_of_a_page_runs(page, block):
     exec(compile(block, page, "exec"), {})
 
 
-@pytest.mark.parametrize("name", [*MODULES, "experiments.methods.schemes"])
+@pytest.mark.parametrize(
+    "name", [*MODULES, "experiments.methods.specifications", "experiments.methods.tuning"]
+)
 def test_docstring_examples(name):
     results = doctest.testmod(importlib.import_module(name))
     assert results.failed == 0
@@ -60,7 +62,7 @@ def test_public_names_exist_and_are_documented(module):
 
 
 def test_the_new_scheme_is_short_and_right():
-    page = (ROOT / "docs" / "new_scheme.md").read_text()
+    page = (ROOT / "docs" / "extending.md").read_text()
     source = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     tree = ast.parse(source)
     docstrings = sum(
@@ -72,7 +74,7 @@ def test_the_new_scheme_is_short_and_right():
     assert len(lines) - docstrings <= 20
     assert all(len(line) <= 100 for line in lines)
     names = {}
-    exec(compile(source, "docs/new_scheme.md", "exec"), names)
+    exec(compile(source, "docs/extending.md", "exec"), names)
     scheme = names["general_robust"](-2.0, 2.0, normalize=False)
     signals = weighting.Signals(jnp.array([0.0, 2.0, 32.0]))
     weights, _ = scheme.update(jnp.ones(3), scheme.init(None, None), signals)

@@ -93,7 +93,10 @@ def read_csv(path):
 
 @pytest.mark.slow
 def test_the_comparison_runs(monkeypatch, tmp_path, capsys):
-    few = ("uniform", "low", "co-teaching", "rho_loss", "S-model, confusion")
+    few = (
+        *("uniform", "low", "make_co_teaching_step", "rho_loss"),
+        *("with_noise_layer:start=confusion", "active_bias:form=threshold"),
+    )
     monkeypatch.setattr(comparison, "METHODS", {m: comparison.METHODS[m] for m in few})
     folder = tmp_path / "out"
     assert main(["run", "comparison", "--preset", "smoke", "--out", str(folder)]) == 0

@@ -1,9 +1,7 @@
 """What the conformance suite needs: the table of schemes, a small network, batches, one update."""
 
 import functools
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -12,11 +10,12 @@ import numpy as np
 import optax
 
 import weighting
+from experiments.methods.context import Context
+from experiments.methods.specifications import parse_scheme
 from weighting import Signals, linearize_losses, losses
 
 BATCH, CLASSES, NUM_EXAMPLES, INPUTS = 12, 3, 40, 4
 COUNTS = np.array([20, 15, 5])
-SGD = optax.sgd(0.1)
 VALUES = np.array([1.0, 2.0, 5.0])
 TRANSITION = np.array([[1.0, 0.0, 0.0], [0.4, 0.6, 0.0], [0.1, 0.2, 0.7]])
 PRIORS = np.array([0.5, 0.3, 0.2])
@@ -24,151 +23,192 @@ GROUPS = np.arange(NUM_EXAMPLES) % 2
 DIFFICULTY = np.random.default_rng(0).permutation(NUM_EXAMPLES) / 7
 MENTOR = weighting.init_mentor(jax.random.key(7), num_classes=CLASSES)
 PROPENSITIES = np.linspace(0.1, 1.0, NUM_EXAMPLES)
+CONTEXT = Context(
+    class_counts=jnp.asarray(COUNTS),
+    num_examples=NUM_EXAMPLES,
+    num_steps=100,
+    steps_per_epoch=2.0,
+    input_size=INPUTS,
+    references={
+        "is_corrupted": jnp.asarray(GROUPS),
+        "transition": jnp.asarray(TRANSITION),
+        "errors": jnp.asarray(GROUPS),
+        "margins": jnp.linspace(-1.0, 4.0, NUM_EXAMPLES),
+        "clean_losses": jnp.linspace(0.0, 1.0, NUM_EXAMPLES),
+        "difficulty": jnp.asarray(DIFFICULTY),
+        "size_clusters": jnp.array([2, 1, 0]),
+        "mentor": MENTOR,
+    },
+)
 
 
 class Row(NamedTuple):
     """What a scheme promises. See contract_test.py for the meaning of every field."""
 
-    factory: Callable[[], weighting.Weighting]
-    mean_one: bool = True
+    factory: Callable[[], weighting.Weighting] | None = None
+    mean_one: bool | None = None
     copies: str = "exact"
-    native: Callable[[], weighting.Weighting] | None = None
+    native: Callable[[], weighting.Weighting] | str | None = None
     reads: tuple[str, ...] = ()
     equal: str = "one"
+    varies: tuple[str, float, float] | None = None
+    uniform_at: str | None = None
 
 
-def is_head(path):
-    return "head" in jax.tree_util.keystr(path)
+def make(text):
+    """The scheme that the command line knows by this text."""
+    spec = parse_scheme(text)
+    return spec.build(CONTEXT, spec.values)
 
 
 def chained(part):
     return weighting.chain(weighting.low(0.1), part)
 
 
+# name, as on the command line -> what it promises; further names are schemes made in Python
 SCHEMES = {
-    "uniform": Row(weighting.uniform, native=weighting.uniform),
-    "inverse_class_frequency": Row(
-        lambda: weighting.inverse_class_frequency(COUNTS),
-        mean_one=False,
-        native=lambda: weighting.inverse_class_frequency(COUNTS),
-        equal="same",
-    ),
-    "random": Row(weighting.random, copies="expectation", equal="no"),
+    "uniform": Row(native="itself"),
+    "inverse_class_frequency": Row(native="itself", equal="same"),
+    "random": Row(copies="expectation", equal="no"),
     "focal": Row(
-        lambda: weighting.focal(2.0),
         native=lambda: weighting.focal(2.0, normalize=False),
         reads=("logits",),
+        varies=("gamma", 0.5, 3.0),
+        uniform_at="focal:0",
     ),
-    "self_paced": Row(
-        lambda: weighting.self_paced(2.0), native=lambda: weighting.self_paced(2.0, normalize=False)
+    "self_paced:2": Row(
+        native=lambda: weighting.self_paced(2.0, normalize=False),
+        varies=("threshold", 0.8, 3.0),
+        uniform_at="self_paced:1e30",
     ),
-    "hard_mining": Row(lambda: weighting.hard_mining(majority_class=0), copies="no", equal="no"),
-    "top_losses": Row(lambda: weighting.top_losses(0.4), copies="no", equal="no"),
-    "low": Row(lambda: weighting.low(0.1), reads=("logits",)),
-    "low_osqp": Row(lambda: weighting.low(0.5, solver="osqp"), reads=("logits",)),
-    "low_last_layer": Row(
-        lambda: weighting.low(1.0, gradient="last_layer"), reads=("logits", "features")
+    "hard_mining": Row(copies="no", equal="no"),
+    "top_losses:0.4": Row(
+        copies="no", equal="no", varies=("fraction", 0.2, 0.9), uniform_at="top_losses:1"
     ),
-    "low_parameters": Row(lambda: weighting.low(1.0, gradient="parameters")),
-    "lookahead": Row(weighting.lookahead),
-    "lookahead_kept": Row(lambda: weighting.lookahead(refresh_every=3)),
-    "lookahead_head": Row(lambda: weighting.lookahead(select=is_head)),
-    "lookahead_unrolled": Row(lambda: weighting.lookahead_unrolled(SGD, num_steps=2)),
+    "low": Row(reads=("logits",), varies=("regularization", 0.05, 2.0), uniform_at="low:1e8"),
+    "low:0.5:solver=osqp": Row(reads=("logits",), varies=("regularization", 0.5, 2.0)),
+    "low:1:gradient=last_layer": Row(reads=("logits", "features")),
+    "low:1:gradient=parameters": Row(),
+    "low:1e-3:gradient_scale=batch_mean": Row(reads=("logits",)),
+    "lookahead": Row(),
+    "lookahead:refresh_every=3": Row(),
+    "lookahead:select=head": Row(),
+    "lookahead_unrolled:num_steps=2": Row(),
     "class_weights": Row(
         lambda: weighting.class_weights(VALUES, COUNTS),
         mean_one=False,
-        native=lambda: weighting.class_weights(VALUES, COUNTS),
+        native="itself",
         equal="same",
     ),
-    "effective_number": Row(
-        lambda: weighting.effective_number(COUNTS, 0.9),
-        mean_one=False,
-        native=lambda: weighting.effective_number(COUNTS, 0.9),
+    "effective_number:0.9": Row(
+        native="itself",
         equal="same",
+        varies=("beta", 0.0, 0.99),
+        uniform_at="effective_number:0",
     ),
     "class_power": Row(
-        lambda: weighting.class_power(COUNTS, 0.5),
-        mean_one=False,
-        native=lambda: weighting.class_power(COUNTS, 0.5),
-        equal="same",
+        native="itself", equal="same", varies=("rho", 0.0, 1.5), uniform_at="class_power:0"
     ),
-    "oracle_noise": Row(
+    "oracle_noise": Row(),
+    "oracle_noise, priors": Row(
         lambda: weighting.oracle_noise(TRANSITION, PRIORS),
+        mean_one=True,
         native=lambda: weighting.oracle_noise(TRANSITION, PRIORS, normalize=False),
     ),
-    "small_losses": Row(lambda: weighting.small_losses(0.6), copies="no", equal="no"),
-    "superloss": Row(lambda: weighting.superloss(1.0), reads=("losses",)),
-    "superloss_threshold": Row(
+    "small_losses:0.4:0.1": Row(
+        copies="no", equal="no", varies=("noise_rate", 0.1, 0.8), uniform_at="small_losses:0"
+    ),
+    "superloss": Row(
+        reads=("losses",), varies=("regularization", 0.25, 2.0), uniform_at="superloss:1e8"
+    ),
+    "superloss, fixed threshold": Row(
         lambda: weighting.superloss(0.5, 1.0),
+        mean_one=True,
         native=lambda: weighting.superloss(0.5, 1.0, normalize=False),
         reads=("losses",),
     ),
-    "gradient_harmonized": Row(lambda: weighting.gradient_harmonized(10)),
-    "curriculum": Row(
-        lambda: weighting.curriculum(DIFFICULTY, 20),
+    "gradient_harmonized:10": Row(varies=("decay", 0.1, 0.9)),
+    "curriculum:0.2": Row(
         native=lambda: weighting.curriculum(DIFFICULTY, 20, normalize=False),
+        varies=("initial_fraction", 0.1, 0.9),
+        uniform_at="curriculum:0.2:1",
     ),
-    "mentornet_curriculum": Row(lambda: weighting.mentornet_curriculum(0.6)),
-    "mentornet_ramp": Row(lambda: weighting.mentornet_curriculum(0.6, 2.0), reads=("losses",)),
-    "paced_self_paced": Row(lambda: weighting.paced_self_paced(2)),
-    "cvar": Row(lambda: weighting.cvar(0.3)),
-    "tilted": Row(lambda: weighting.tilted(1.0), reads=("losses",)),
-    "chi_square_dro": Row(lambda: weighting.chi_square_dro(0.5), reads=("losses",)),
-    "group_dro": Row(lambda: weighting.group_dro(CLASSES, 0.1), reads=("losses",)),
-    "group_dro_groups": Row(lambda: weighting.group_dro(2, 0.1, groups=GROUPS), reads=("losses",)),
+    "mentornet_curriculum:0.6": Row(varies=("quantile", 0.2, 0.9)),
+    "mentornet_curriculum:0.6:2": Row(reads=("losses",), varies=("ramp", 0.0, 2.0)),
+    "paced_self_paced": Row(),
+    "cvar:0.3": Row(varies=("alpha", 0.1, 0.7), uniform_at="cvar:1"),
+    "tilted": Row(reads=("losses",), varies=("tilt", -1.0, 2.0), uniform_at="tilted:0"),
+    "chi_square_dro:0.5": Row(
+        reads=("losses",), varies=("regularization", 0.05, 2.0), uniform_at="chi_square_dro:1e8"
+    ),
+    "group_dro:0.1": Row(reads=("losses",), varies=("step_size", 0.0, 2.0)),
+    "group_dro, groups": Row(
+        lambda: weighting.group_dro(2, 0.1, groups=GROUPS), mean_one=True, reads=("losses",)
+    ),
     "per_example": Row(
         lambda: weighting.per_example(jnp.linspace(0.0, 3.0, NUM_EXAMPLES)),
         mean_one=False,
-        native=lambda: weighting.per_example(jnp.linspace(0.0, 3.0, NUM_EXAMPLES)),
+        native="itself",
         equal="same",
+    ),
+    "difficulty_weights": Row(native="itself", equal="same", varies=("strength", -1.0, 2.0)),
+    "jtt_weights": Row(
+        native="itself", equal="same", varies=("upweight", 2.0, 9.0), uniform_at="jtt_weights:1"
+    ),
+    "inverse_margin_weights": Row(native="itself", equal="same", varies=("bound", 2.0, 9.0)),
+    "small_margin_weights": Row(
+        native="itself",
+        equal="same",
+        varies=("value", 2.0, 9.0),
+        uniform_at="small_margin_weights:0.1:1",
+    ),
+    "known_examples_weights": Row(
+        native="itself",
+        equal="same",
+        varies=("value", 0.0, 3.0),
+        uniform_at="known_examples_weights:1",
     ),
     "inverse_propensity": Row(
         lambda: weighting.inverse_propensity(PROPENSITIES),
+        mean_one=True,
         native=lambda: weighting.inverse_propensity(PROPENSITIES, normalize=False),
     ),
-    "exponential_margin": Row(weighting.exponential_margin, reads=("logits",)),
-    "exponential_margin_bounded": Row(lambda: weighting.exponential_margin(3.0), reads=("logits",)),
+    "exponential_margin, unbounded": Row(
+        weighting.exponential_margin, mean_one=True, reads=("logits",)
+    ),
+    "exponential_margin:3": Row(
+        reads=("logits",), varies=("bound", 1.5, 4.0), uniform_at="exponential_margin:1"
+    ),
     "inverse_margin": Row(
-        weighting.inverse_margin,
         native=lambda: weighting.inverse_margin(normalize=False),
         reads=("logits",),
+        varies=("bound", 1.5, 4.0),
+        uniform_at="inverse_margin:1",
     ),
-    "record_history": Row(
-        lambda: weighting.record_history(NUM_EXAMPLES),
-        native=lambda: weighting.record_history(NUM_EXAMPLES),
-    ),
-    "active_bias": Row(lambda: weighting.active_bias(NUM_EXAMPLES)),
-    "active_bias_threshold": Row(lambda: weighting.active_bias(NUM_EXAMPLES, form="threshold")),
-    "loss_rank": Row(lambda: weighting.loss_rank(NUM_EXAMPLES)),
-    "infobatch": Row(
-        lambda: weighting.infobatch(NUM_EXAMPLES, 100),
-        mean_one=False,
-        native=lambda: weighting.infobatch(NUM_EXAMPLES, 100),
-    ),
-    "importance_sampling": Row(
-        lambda: weighting.importance_sampling(4, threshold=-1.0),
-        mean_one=False,
+    "record_history": Row(native="itself"),
+    "active_bias": Row(uniform_at="active_bias:1e8"),
+    "active_bias:form=threshold": Row(),
+    "loss_rank": Row(varies=("pressure", 2.0, 100.0), uniform_at="loss_rank:1"),
+    "infobatch": Row(native="itself", uniform_at="infobatch:0"),
+    "importance_sampling:4:-1": Row(
         copies="expectation",
         equal="no",
+        varies=("threshold", -1.0, 5.0),
+        uniform_at="importance_sampling:4:inf",
     ),
-    "importance_sampling_loss": Row(
+    "importance_sampling, by loss": Row(
         lambda: weighting.importance_sampling(4, scores="loss", threshold=-1.0),
         mean_one=False,
         copies="expectation",
         equal="no",
     ),
-    "meta_weight_net": Row(weighting.meta_weight_net),
-    "cmw_net": Row(lambda: weighting.cmw_net(COUNTS)),
-    "joint_weighting": Row(
-        lambda: weighting.joint_weighting(INPUTS),
-        mean_one=False,
-        native=lambda: weighting.joint_weighting(INPUTS),
-        equal="same",
-    ),
-    "joint_weighting_features": Row(
+    "meta_weight_net": Row(),
+    "cmw_net": Row(),
+    "joint_weighting": Row(native="itself", equal="same", varies=("high", 1.5, 3.0)),
+    "joint_weighting, features": Row(
         lambda: weighting.joint_weighting(6, source="features", start="normal"),
         mean_one=False,
-        native=lambda: weighting.joint_weighting(6, source="features", start="normal"),
+        native="itself",
         reads=("features",),
         equal="same",
     ),
@@ -176,93 +216,108 @@ SCHEMES = {
         lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, history_length=3, burn_in=0.0),
         reads=("losses",),
     ),
-    "mentornet_burn_in": Row(
-        lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, burn_in=1.0, burn_in_dropout=0.4)
+    "mentornet, burn-in": Row(
+        lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, burn_in=1.0, burn_in_dropout=0.4),
+        mean_one=True,
     ),
-    "batch_alignment": Row(lambda: weighting.batch_alignment(1.0)),
-    "gradient_alignment": Row(lambda: weighting.gradient_alignment(0.5), copies="no", equal="no"),
-    "gradient_alignment_parameters": Row(
-        lambda: weighting.gradient_alignment(0.5, gradient="parameters"), copies="no", equal="no"
+    "batch_alignment": Row(varies=("regularization", 0.1, 2.0), uniform_at="batch_alignment:1e8"),
+    "gradient_alignment": Row(
+        copies="no", equal="no", varies=("fraction", 0.2, 0.9), uniform_at="gradient_alignment:1"
     ),
-    "rho_loss": Row(
-        lambda: weighting.rho_loss(jnp.linspace(0, 1, NUM_EXAMPLES), 0.4), copies="no", equal="no"
+    "gradient_alignment, parameters": Row(
+        lambda: weighting.gradient_alignment(0.5, gradient="parameters"),
+        mean_one=True,
+        copies="no",
+        equal="no",
     ),
-    "normalize_mean": Row(weighting.normalize_mean),
-    "clip": Row(lambda: weighting.clip(0.2, 3.0), native=lambda: weighting.clip(0.2, 3.0)),
-    "temper": Row(lambda: chained(weighting.temper(0.5)), reads=("logits",)),
-    "mix_with_uniform": Row(lambda: chained(weighting.mix_with_uniform(0.3)), reads=("logits",)),
-    "ema": Row(
-        lambda: chained(weighting.ema(0.9, NUM_EXAMPLES)),
-        mean_one=False,
+    "rho_loss:0.4": Row(copies="no", equal="no", varies=("fraction", 0.2, 0.9)),
+    "normalize_mean": Row(),
+    "clip:0.2:3": Row(mean_one=True, native="itself"),
+    "low+clip:0:5": Row(mean_one=False, reads=("logits",), varies=("high", 0.5, 2.0)),
+    "low+temper": Row(reads=("logits",), varies=("power", 0.0, 2.0), uniform_at="focal:3+temper:0"),
+    "low+mix_with_uniform:0.3": Row(
         reads=("logits",),
-        equal="same",
+        varies=("fraction", 0.1, 0.9),
+        uniform_at="low:0.1+mix_with_uniform:1",
     ),
-    "deferred": Row(lambda: chained(weighting.deferred(1)), reads=("logits",)),
-    "warm_up": Row(lambda: chained(weighting.warm_up(5)), reads=("logits",)),
+    "low+ema": Row(mean_one=False, reads=("logits",), equal="same"),
+    "low+deferred:0.01": Row(reads=("logits",)),
+    "low+warm_up:5": Row(reads=("logits",)),
     "fade_in": Row(
-        lambda: chained(weighting.fade_in(lambda step: step / (1.0 + step))), reads=("logits",)
+        lambda: chained(weighting.fade_in(lambda step: step / (1.0 + step))),
+        mean_one=True,
+        reads=("logits",),
     ),
     "scheduled": Row(
         lambda: weighting.scheduled(weighting.low, regularization=lambda step: 1.0 / (1 + step)),
+        mean_one=True,
         reads=("logits",),
     ),
-    "chain": Row(
-        lambda: weighting.chain(weighting.focal(1.0), weighting.low(0.2)),
-        mean_one=False,
-        reads=("logits",),
-    ),
+    "focal:1+low:0.2": Row(mean_one=False, reads=("logits",)),
 }
 
-# The scheme that docs/new_scheme.md shows: its file, and its row.
-_PAGE = (Path(__file__).parents[2] / "docs" / "new_scheme.md").read_text()
-_FILE, _ROW = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
-_names = {"Row": Row}
-exec(compile(_FILE, "docs/new_scheme.md", "exec"), _names)
-SCHEMES |= eval(_ROW, _names)
+
+def factory_of(name):
+    """The row's own factory, or the command line's."""
+    return SCHEMES[name].factory or (lambda: make(name))
+
+
+def native_factory(name):
+    """The factory of the scheme whose weights do not depend on the rest of the batch."""
+    native = SCHEMES[name].native
+    return factory_of(name) if native == "itself" else native
+
+
+def is_mean_one(name):
+    """What the row declares, or the scales of the records."""
+    declared = SCHEMES[name].mean_one
+    if declared is not None:
+        return declared
+    scales = [record.scale for record in parse_scheme(name).records]
+    return set(scales) <= {"mean one", "unchanged"}
+
+
+def varied(name, parameter):
+    """The scheme as a factory of one of its numbers."""
+    spec = parse_scheme(name)
+    names = [key for term in spec.fixed for key, fixed in term.numbers if fixed is None]
+    index = names.index(parameter)
+
+    def factory(value):
+        return spec.build(CONTEXT, [*spec.values[:index], value, *spec.values[index + 1 :]])
+
+    return factory
+
 
 # name -> (factory of one number, two values that give different weights)
 HYPERPARAMETERS = {
-    "focal": (weighting.focal, 0.5, 3.0),
-    "self_paced": (weighting.self_paced, 0.8, 3.0),
-    "top_losses": (weighting.top_losses, 0.2, 0.9),
-    "low": (weighting.low, 0.05, 2.0),
-    "low_osqp": (lambda r: weighting.low(r, solver="osqp"), 0.5, 2.0),
-    "effective_number": (lambda b: weighting.effective_number(COUNTS, b), 0.0, 0.99),
-    "class_power": (lambda r: weighting.class_power(COUNTS, r), 0.0, 1.5),
-    "small_losses": (weighting.small_losses, 0.2, 0.9),
-    "superloss": (weighting.superloss, 0.25, 2.0),
-    "superloss_threshold": (lambda t: weighting.superloss(1.0, t), 0.5, 2.0),
-    "gradient_harmonized": (lambda d: weighting.gradient_harmonized(10, decay=d), 0.1, 0.9),
-    "curriculum": (lambda f: weighting.curriculum(DIFFICULTY, 20, f), 0.1, 0.9),
-    "mentornet_curriculum": (weighting.mentornet_curriculum, 0.2, 0.9),
-    "mentornet_ramp": (lambda r: weighting.mentornet_curriculum(0.5, r), 0.0, 2.0),
+    name: (varied(name, row.varies[0]), *row.varies[1:])
+    for name, row in SCHEMES.items()
+    if row.varies
+} | {
+    "superloss, fixed threshold": (lambda t: weighting.superloss(1.0, t), 0.5, 2.0),
     "paced_self_paced": (lambda q: weighting.paced_self_paced(1, 1.1, q), 0.2, 0.9),
-    "cvar": (weighting.cvar, 0.1, 0.7),
-    "tilted": (weighting.tilted, -1.0, 2.0),
-    "chi_square_dro": (weighting.chi_square_dro, 0.05, 2.0),
-    "group_dro": (lambda e: weighting.group_dro(CLASSES, e), 0.0, 2.0),
-    "exponential_margin": (weighting.exponential_margin, 1.5, 4.0),
-    "inverse_margin": (weighting.inverse_margin, 1.5, 4.0),
-    "loss_rank": (lambda s: weighting.loss_rank(NUM_EXAMPLES, s), 2.0, 100.0),
-    "importance_sampling": (lambda t: weighting.importance_sampling(4, threshold=t), -1.0, 5.0),
     "inverse_propensity": (lambda f: weighting.inverse_propensity(PROPENSITIES, floor=f), 0.0, 0.9),
     "meta_weight_net": (
         lambda r: weighting.meta_weight_net(r, optimizer=optax.sgd(10.0)),
         0.1,
         5.0,
     ),
-    "joint_weighting": (lambda high: weighting.joint_weighting(INPUTS, high=high), 1.5, 3.0),
     "mentornet": (
         lambda q: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, quantile=q, burn_in=0.0),
         0.1,
         0.9,
     ),
-    "batch_alignment": (weighting.batch_alignment, 0.1, 2.0),
-    "gradient_alignment": (weighting.gradient_alignment, 0.2, 0.9),
-    "rho_loss": (lambda f: weighting.rho_loss(jnp.linspace(0, 1, NUM_EXAMPLES), f), 0.2, 0.9),
-    "clip": (lambda high: chained(weighting.clip(0.0, high)), 0.5, 2.0),
-    "temper": (lambda power: chained(weighting.temper(power)), 0.0, 2.0),
-    "mix_with_uniform": (lambda f: chained(weighting.mix_with_uniform(f)), 0.1, 0.9),
+}
+
+# Each of these is uniform at the limit of its hyperparameter, on any batch and after any history.
+UNIFORM_LIMITS = {
+    name: functools.partial(make, row.uniform_at) for name, row in SCHEMES.items() if row.uniform_at
+} | {
+    "joint_weighting": lambda: weighting.joint_weighting(INPUTS, low=1.0, high=1.0 + 1e-6),
+    "mentornet": lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, burn_in=1.0),
+    "mentornet_curriculum": lambda: weighting.mentornet_curriculum(1.0, decay=0.0),
+    "rho_loss": lambda: weighting.rho_loss(jnp.zeros(NUM_EXAMPLES), 1.0),
 }
 
 PARAMS = {
@@ -290,8 +345,8 @@ def forward(params, inputs):
     return features @ params["head"], features
 
 
-def run(scheme, state, batch, params=PARAMS):
-    """One update on a batch of a two-layer network, with every extra that `make_train_step` gives.
+def evidence(batch, params=PARAMS):
+    """The signals of a batch of a two-layer network, and every keyword of `make_train_step`.
 
     The parameters' type is the network's: float32 or bfloat16.
     """
@@ -311,21 +366,26 @@ def run(scheme, state, batch, params=PARAMS):
     signals = Signals(
         lin.values, logits, batch["labels"], features, batch["indices"], batch["mask"]
     )
-    return scheme.update(
-        jnp.asarray(batch["mask"], dtype),
-        state,
-        signals,
-        linearized=lin,
-        params=params,
-        losses_fn=lambda p: losses_and_aux(p)[0],
-        loss_fn=losses.cross_entropy,
-        clean_loss_fn=lambda p: jnp.mean(
+    keywords = {
+        "linearized": lin,
+        "params": params,
+        "losses_fn": lambda p: losses_and_aux(p)[0],
+        "loss_fn": losses.cross_entropy,
+        "clean_loss_fn": lambda p: jnp.mean(
             losses.cross_entropy(forward(p, clean_inputs)[0], CLEAN["labels"])
         ),
-        example_loss_fn=example_loss_fn,
-        examples=(inputs, batch["labels"]),
-        something_a_later_version_adds=None,
-    )
+        "example_loss_fn": example_loss_fn,
+        "examples": (inputs, batch["labels"]),
+        "something_a_later_version_adds": None,
+    }
+    return signals, keywords
+
+
+def run(scheme, state, batch, params=PARAMS):
+    """One update on a batch, with all the evidence."""
+    signals, keywords = evidence(batch, params)
+    weights = jnp.asarray(batch["mask"], params["head"].dtype)
+    return scheme.update(weights, state, signals, **keywords)
 
 
 class Subject(NamedTuple):
@@ -333,6 +393,7 @@ class Subject(NamedTuple):
 
     name: str
     row: Row
+    is_mean_one: bool
     scheme: weighting.Weighting
     fresh: object
     used: object
@@ -341,8 +402,7 @@ class Subject(NamedTuple):
 
 @functools.cache
 def subject(name):
-    row = SCHEMES[name]
-    scheme = row.factory()
+    scheme = factory_of(name)()
     compiled = jax.jit(lambda state, batch, params: run(scheme, state, batch, params))
 
     def update(state, batch, params=PARAMS):
@@ -351,4 +411,4 @@ def subject(name):
     fresh = used = scheme.init(jax.random.key(3), PARAMS)
     for seed in (11, 12, 13):
         _, used = update(used, make_batch(seed))
-    return Subject(name, row, scheme, fresh, used, update)
+    return Subject(name, SCHEMES[name], is_mean_one(name), scheme, fresh, used, update)

@@ -1,15 +1,21 @@
 """One contract for every scheme. A new scheme joins by a row in `conformance.SCHEMES`.
 
-A row declares, besides the factory:
-- mean_one: the weights average to one over every batch, or are all zero;
+A row's name is that of the command line, with the values to test, and its record says how it is
+built; a scheme that is made in Python has a factory. A row declares:
+- mean_one: the weights average to one over every batch, or are all zero; by default what the
+  record says of their scale;
 - copies: what an example given twice gets. "exact": both copies weigh the same, and a batch with
   every example doubled gives each copy the weight of the original.
   "expectation": the same on average. "no": ranks break ties by position.
 - native: for a separable scheme, the factory whose weights of an example do not depend on the
-  rest of the batch, so that micro-batches give what the whole batch gives;
+  rest of the batch, so that micro-batches give what the whole batch gives, or "itself";
 - reads: the signals through which gradients flow to the weights; none flows through the others;
-- equal: what a batch of one example repeated gets: "one" each, the "same" each, or "no" promise.
+- equal: what a batch of one example repeated gets: "one" each, the "same" each, or "no" promise;
+- varies: a number of it, and two values of that which give different weights;
+- uniform_at: the limit of its numbers, as on the command line, at which it is uniform.
 """
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,20 +25,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weighting
+from experiments.methods import registry
 from experiments.training.checkpoints import Checkpoints
 from tests.weighting.conformance import (
     BATCH,
     CLASSES,
-    COUNTS,
-    DIFFICULTY,
     HYPERPARAMETERS,
-    INPUTS,
-    MENTOR,
     NUM_EXAMPLES,
     PARAMS,
     SCHEMES,
+    UNIFORM_LIMITS,
+    evidence,
     forward,
+    make,
     make_batch,
+    native_factory,
     run,
     subject,
 )
@@ -76,7 +83,7 @@ def test_weights_are_finite_non_negative_and_average_to_one(name, seed, logit_sc
         assert np.all(np.isfinite(weights))
         assert np.all(weights >= 0)
         assert np.all(weights[~np.array(mask)] == 0)
-        if it.row.mean_one and any(mask):
+        if it.is_mean_one and any(mask):
             assert np.isclose(np.mean(weights[mask]), 1, atol=1e-5) or np.all(weights == 0)
         for leaf in jax.tree.leaves(new_state):
             if jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -225,7 +232,7 @@ def test_an_example_given_twice_gets_what_two_copies_should(name):
 
 @pytest.mark.parametrize("name", [name for name, row in SCHEMES.items() if row.native])
 def test_micro_batches_give_what_the_whole_batch_gives(name):
-    scheme = SCHEMES[name].native()
+    scheme = native_factory(name)()
     state = scheme.init(jax.random.key(0), PARAMS)
     batch = make_batch()
     update = jax.jit(lambda state, batch: run(scheme, state, batch)[0])
@@ -302,39 +309,6 @@ def test_state_survives_a_checkpoint_bit_for_bit(name, tmp_path):
     expected, _ = it.update(it.used, make_batch(5))
     weights, _ = it.update(restored, make_batch(5))
     np.testing.assert_array_equal(weights, expected)
-
-
-# Each of these is uniform at the limit of its hyperparameter, on any batch and after any history.
-UNIFORM_LIMITS = {
-    "active_bias": lambda: weighting.active_bias(NUM_EXAMPLES, smoothing=1e8),
-    "batch_alignment": lambda: weighting.batch_alignment(1e8),
-    "chi_square_dro": lambda: weighting.chi_square_dro(1e8),
-    "curriculum": lambda: weighting.curriculum(DIFFICULTY, 20, 1.0),
-    "cvar": lambda: weighting.cvar(1.0),
-    "effective_number": lambda: weighting.effective_number(COUNTS, 0.0),
-    "exponential_margin": lambda: weighting.exponential_margin(1.0),
-    "focal": lambda: weighting.focal(0.0),
-    "class_power": lambda: weighting.class_power(COUNTS, 0.0),
-    "gradient_alignment": lambda: weighting.gradient_alignment(1.0),
-    "importance_sampling": lambda: weighting.importance_sampling(4, threshold=np.inf),
-    "infobatch": lambda: weighting.infobatch(NUM_EXAMPLES, 100, prune=0.0),
-    "inverse_margin": lambda: weighting.inverse_margin(1.0),
-    "joint_weighting": lambda: weighting.joint_weighting(INPUTS, low=1.0, high=1.0 + 1e-6),
-    "loss_rank": lambda: weighting.loss_rank(NUM_EXAMPLES, 1.0),
-    "low": lambda: weighting.low(1e8),
-    "mentornet": lambda: weighting.mentornet(MENTOR, NUM_EXAMPLES, 10, burn_in=1.0),
-    "mentornet_curriculum": lambda: weighting.mentornet_curriculum(1.0, decay=0.0),
-    "mix_with_uniform": lambda: weighting.chain(
-        weighting.low(0.1), weighting.mix_with_uniform(1.0)
-    ),
-    "rho_loss": lambda: weighting.rho_loss(jnp.zeros(NUM_EXAMPLES), 1.0),
-    "self_paced": lambda: weighting.self_paced(1e30),
-    "small_losses": lambda: weighting.small_losses(1.0),
-    "superloss": lambda: weighting.superloss(1e8),
-    "temper": lambda: weighting.chain(weighting.focal(3.0), weighting.temper(0.0)),
-    "tilted": lambda: weighting.tilted(0.0),
-    "top_losses": lambda: weighting.top_losses(1.0),
-}
 
 
 @pytest.mark.parametrize("name", UNIFORM_LIMITS)
@@ -432,7 +406,43 @@ def test_every_public_scheme_has_a_row():
         if "Weighting"
         in str(getattr(getattr(weighting, name), "__annotations__", {}).get("return"))
     }
-    assert factories - {"stateless"} <= set(SCHEMES)
+    assert factories - {"stateless", "chain"} <= {name for row in SCHEMES for name in named(row)}
+
+
+def named(row):
+    """The schemes that a row's name is made of."""
+    return {re.split("[:,]", part)[0] for part in row.split("+")}
+
+
+@pytest.mark.parametrize("name", registry.SCHEMES)
+def test_a_scheme_of_the_command_line_has_a_row_and_reads_no_more_than_its_record_says(name):
+    assert any(name in named(row) for row in SCHEMES)
+    record = registry.SCHEMES[name]
+    scheme = make(name)
+
+    def update(batch):
+        signals, keywords = evidence(batch)
+        known = {"logits", "labels"} & set(record.needs)
+        known |= {"indices"} if {"history", "table"} & set(record.needs) else set()
+        given = Signals(signals.losses, mask=signals.mask)
+        given = given._replace(**{field: getattr(signals, field) for field in known})
+        allowed = {"params", "loss_fn", "something_a_later_version_adds"}
+        for need in record.needs:
+            allowed |= set(KEYWORDS.get(need, ()))
+        keywords = {key: value for key, value in keywords.items() if key in allowed}
+        state = scheme.init(jax.random.key(0), PARAMS)
+        return scheme.update(signals.valid, state, given, **keywords)[0]
+
+    assert jax.eval_shape(update, make_batch()).shape == (BATCH,)
+
+
+# What a record calls its needs -> keywords of `update`
+KEYWORDS = {
+    "jacobian": ("linearized", "losses_fn"),
+    "clean": ("clean_loss_fn",),
+    "losses at other parameters": ("losses_fn",),
+    "inputs": ("examples",),
+}
 
 
 def test_indices_and_classes_of_the_suite_fit():

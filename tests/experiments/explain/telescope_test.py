@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from experiments.__main__ import main
 from experiments.data import TaskConfig
 from experiments.explain import galleries, overview, suspects, telescope, telescope_plots
-from experiments.methods.schemes import SCHEMES
+from experiments.methods.registry import SCHEMES
 from experiments.tools.files import write_arrays, write_json
 from experiments.training.config import RunConfig
 from experiments.training.result import Result, load_result, result_arrays
@@ -173,7 +173,9 @@ def test_time_is_in_epochs_where_there_are_any():
     times, unit = telescope.time_axis(made_up(), 0)
     np.testing.assert_allclose(times, np.array([10, 20, 30, 40]) * 64 / EXAMPLES)
     assert unit == "epochs"
-    times, unit = telescope.time_axis(made_up(config=RunConfig(sampler="class_balanced")), 0)
+    times, unit = telescope.time_axis(
+        made_up(config=RunConfig(sampler="class_balanced_indices")), 0
+    )
     assert (times.tolist(), unit) == ([10, 20, 30, 40], "training steps")
 
 
@@ -256,30 +258,37 @@ def test_intervals_are_student_s():
     ("weighting", "end"),
     [
         ("low:0.1", "high"),
-        ("focal:2+clip:0:5+normalize", "high"),
+        ("focal:2+clip:0:5+normalize_mean", "high"),
         ("self_paced", "low"),
         ("tilted:1", "high"),
         ("tilted:-1", "low"),
         ("tilted:0", None),
-        ("jtt:3", "high"),
-        ("small_margins:0.1:0.5", "low"),
+        ("jtt_weights:3", "high"),
+        ("small_margin_weights:0.1:0.5", "low"),
+        ("difficulty_weights:-1", "low"),
+        ("low:1:solver=osqp", "high"),
         ("uniform", None),
         ("random", None),
-        ("proportion", None),
+        ("inverse_class_frequency", None),
         ("low+self_paced", None),
-        ("focal+proportion", None),
+        ("focal+inverse_class_frequency", None),
     ],
 )
 def test_the_suspicious_end_follows_from_the_weighting(weighting, end):
     assert suspects.suspicious_end(RunConfig(weighting=weighting)) == end
 
 
-def test_every_scheme_is_classified_or_known_to_be_ambiguous():
-    ambiguous = set(SCHEMES) - suspects.classified()
-    assert ambiguous == {
-        *("proportion", "random", "class_power", "effective_number", "group_dro"),
-        *("gradient_harmonized", "known_noise", "active_bias", "active_bias_threshold"),
+def test_a_record_says_what_is_suspect_or_that_it_is_not_known():
+    """It must say so: a record without `suspect` is refused."""
+    ambiguous = {n for n, r in SCHEMES.items() if r.suspect is None and not r.keeps_order}
+    assert ambiguous >= {
+        *("inverse_class_frequency", "random", "class_power", "effective_number", "group_dro"),
+        *("gradient_harmonized", "known_examples_weights", "active_bias"),
         *("infobatch", "importance_sampling", "batch_alignment"),
+    }
+    assert {n for n, r in SCHEMES.items() if r.keeps_order} >= {
+        *("uniform", "normalize_mean", "clip", "temper", "mix_with_uniform", "ema", "deferred"),
+        *("record_history", "warm_up"),
     }
     assert suspects.suspicious_end(RunConfig(weighting="lookahead")) == "low"
 

@@ -364,7 +364,7 @@ def test_batch_norm_scheme_state_and_fine_tuning_survive_an_interruption(tmp_pat
         replace(BASE, weighting="uniform", fine_tune_steps=12, num_evals=5),
         replace(BASE, weighting="random", fine_tune_steps=12, num_evals=5),
         replace(BASE, weighting="lookahead", fine_tune_steps=12, num_evals=5),
-        replace(BASE, weighting="self_paced:1:1.1", sampler="class_balanced", num_evals=10),
+        replace(BASE, weighting="self_paced:1:1.1", sampler="class_balanced_indices", num_evals=10),
         replace(BASE, weighting="low:0.1", model="mlp_bn:8", momentum=0.0, num_evals=10),
     ],
     ids=lambda config: f"{config.weighting}-{config.model}",

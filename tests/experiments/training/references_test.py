@@ -9,6 +9,7 @@ import pytest
 
 from experiments.data import TaskConfig, make_task
 from experiments.methods.context import REFERENCES
+from experiments.methods.registry import LOSSES, SCHEMES
 from experiments.networks.models import make_model
 from experiments.training import driver
 from experiments.training.config import RunConfig
@@ -41,7 +42,7 @@ def find(**changes):
 
 
 def test_the_truth_is_counted():
-    found = find(loss="forward_corrected_cross_entropy", weighting="known_noise")
+    found = find(loss="forward_corrected_cross_entropy", weighting="known_examples_weights")
     assert set(found) == {"transition", "is_corrupted"}
     for seed, task in enumerate(TASKS):
         np.testing.assert_array_equal(found["is_corrupted"][seed], task.train.is_corrupted)
@@ -52,9 +53,9 @@ def test_the_truth_is_counted():
 
 
 def test_a_reference_network_has_learned_and_is_the_same_for_all_methods():
-    errors = find(weighting="jtt")["errors"]
-    margins = find(weighting="small_margins", learning_rate=0.5)["margins"]
-    confusion = find(procedure="noise_layer_confusion")["confusion"]
+    errors = find(weighting="jtt_weights")["errors"]
+    margins = find(weighting="small_margin_weights", learning_rate=0.5)["margins"]
+    confusion = find(procedure="with_noise_layer:start=confusion")["confusion"]
     assert 0.05 < np.mean(errors) < 0.7  # not all of the noise is learned, but much of the rest
     np.testing.assert_array_equal(errors == 1, margins <= 0)
     wrong = np.sum(confusion, axis=(1, 2)) - np.trace(confusion, axis1=1, axis2=2)
@@ -63,7 +64,7 @@ def test_a_reference_network_has_learned_and_is_the_same_for_all_methods():
 
 def test_the_clean_network_and_cross_validation_find_wrong_labels():
     corrupted = np.stack([task.train.is_corrupted for task in TASKS])
-    for name, weighting in (("clean_losses", "rho_loss"), ("difficulty", "difficulty")):
+    for name, weighting in (("clean_losses", "rho_loss"), ("difficulty", "difficulty_weights")):
         values = np.asarray(find(weighting=weighting)[name])
         assert values.shape == (2, 200)
         assert values[corrupted].mean() > values[~corrupted].mean() + 0.5
@@ -77,25 +78,22 @@ def test_size_clusters_and_mentor():
 
 def test_every_reference_is_asked_for_by_something():
     asked = set()
-    from experiments.methods.losses import LOSSES
-    from experiments.methods.schemes import SCHEMES
-
-    for entry in (*SCHEMES.values(), *LOSSES.values()):
-        asked |= set(entry.references)
+    for record in (*SCHEMES.values(), *LOSSES.values()):
+        asked |= set(record.references)
     assert asked | {"confusion"} == set(REFERENCES)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"procedure": "noise_layer"},
-        {"procedure": "noise_layer_confusion"},
-        {"procedure": "co_teaching", "weighting": "small_losses:0.3:1"},
+        {"procedure": "with_noise_layer"},
+        {"procedure": "with_noise_layer:start=confusion"},
+        {"procedure": "make_co_teaching_step", "weighting": "small_losses:0.3:1"},
         {"loss": "distillation:0.5:2"},
-        {"loss": "ldam:0.5:1", "weighting": "proportion+deferred:0.5"},
+        {"loss": "ldam:0.5:1", "weighting": "inverse_class_frequency+deferred:0.5"},
         {"weighting": "mentornet:0.75"},
         {"weighting": "cmw_net:0.5"},
-        {"weighting": "difficulty:1"},
+        {"weighting": "difficulty_weights:1"},
     ],
     ids=str,
 )

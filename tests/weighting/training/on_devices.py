@@ -17,7 +17,7 @@ import optax
 
 import weighting
 from experiments.data import TaskConfig, make_task
-from experiments.methods.schemes import SCHEMES
+from experiments.methods.registry import SCHEMES
 from experiments.networks.models import make_model
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.config import RunConfig
@@ -262,11 +262,19 @@ def one_and_eight(config):
     return history_differences(train_on(1, config), train_on(8, config))
 
 
+# Choices that compute otherwise than the default.
+VARIANTS = (
+    *("low:solver=osqp", "low:gradient=last_layer", "low:gradient=parameters"),
+    *("low:gradient_scale=batch_mean", "lookahead:refresh_every=5", "lookahead:select=head"),
+    "active_bias:form=threshold",
+)
+
+
 def every_scheme():
     """Every weighting of the command line with its own values, trained on one device and eight."""
     return {
         name: one_and_eight(RUN | {"weighting": name, "seeds": 1, "num_steps": 4, "num_evals": 1})
-        for name in SCHEMES
+        for name in (*SCHEMES, *VARIANTS)
     }
 
 
