@@ -26,8 +26,8 @@ MAY_IMPORT = {
 FLOORS = {
     "weighting": [
         "_checks _jaxopt _types",
-        "linearize metrics _layers",
-        "losses base gradient_norms layerwise",
+        "losses linearize _layers",
+        "metrics base gradient_norms layerwise",
         "_arrays",
         "train_step",
         "schemes difficulty implicit_bias shift",
@@ -49,6 +49,8 @@ FLOORS = {
     ],
     "theory_checks": [
         "records",
+        "figures",
+        "storage",
         "common pages",
         "ren2018 santiago2021 xu2021 zhou2022",
         "catalogue",

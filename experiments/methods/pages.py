@@ -70,7 +70,7 @@ def _rows(kind: Kind) -> list[list[str]]:
 def _row(record: Record) -> list[str]:
     settings = show_settings(record.parameters, record.options)
     if isinstance(record, LibraryRecord):
-        settings = f"in Python: {place(record)}"
+        settings = f"in Python: {function_path(record)}"
     return [
         record.name,
         settings,
@@ -82,7 +82,7 @@ def _row(record: Record) -> list[str]:
     ]
 
 
-def place(record: Record) -> str:
+def function_path(record: Record) -> str:
     """Where its function is found: in `weighting`, in `weighting.losses`, or in a module."""
     for space in (weighting, weighting.losses):
         if getattr(space, record.name, None) is record.function:

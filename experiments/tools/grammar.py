@@ -29,7 +29,7 @@ class Option(NamedTuple):
     is_compared: bool = False  # whether every choice is compared, or the default alone
 
 
-class Entry(Protocol):
+class Settable(Protocol):
     """What a name stands for."""
 
     @property
@@ -68,7 +68,7 @@ class Parsed(NamedTuple):
         ]
 
 
-def parse_methods(text: str, find: Callable[[str], Entry]) -> Parsed:
+def parse_methods(text: str, find: Callable[[str], Settable]) -> Parsed:
     """Reads a text; `find` knows the names. Refuses unknown names, settings and choices."""
     terms, varying = [], []
     for part in text.split("+"):
@@ -84,7 +84,7 @@ def parse_methods(text: str, find: Callable[[str], Entry]) -> Parsed:
 
 
 def write_method(
-    name: str, entry: Entry, numbers: Mapping[str, float], choices: Mapping[str, str]
+    name: str, entry: Settable, numbers: Mapping[str, float], choices: Mapping[str, str]
 ) -> str:
     """The text of a method with these settings, as short as it can be; `parse_methods` reads it."""
     last = max((i + 1 for i, p in enumerate(entry.parameters) if p.name in numbers), default=0)
@@ -102,7 +102,7 @@ def split_settings(part: str) -> tuple[str, list[str]]:
     return name, settings
 
 
-def _given(part: str, name: str, settings: list[str], entry: Entry) -> dict[str, str]:
+def _given(part: str, name: str, settings: list[str], entry: Settable) -> dict[str, str]:
     """What was written for the parameters and options, by name."""
     known = {setting.name: setting for setting in (*entry.parameters, *entry.options)}
     given: dict[str, str] = {}
@@ -126,7 +126,7 @@ def _given(part: str, name: str, settings: list[str], entry: Entry) -> dict[str,
 
 
 def _value(
-    parameter: Parameter, given: Mapping[str, str], part: str, name: str, entry: Entry
+    parameter: Parameter, given: Mapping[str, str], part: str, name: str, entry: Settable
 ) -> float:
     """The parameter's number as given, or its default."""
     text = given.get(parameter.name)
@@ -151,7 +151,7 @@ def _is_static(parameter: Parameter) -> bool:
     return parameter.is_static or parameter.is_count
 
 
-def _written(name: str, entry: Entry) -> str:
+def _written(name: str, entry: Settable) -> str:
     parameters = (p.name.upper() for p in entry.parameters)
     options = (f"{o.name}={'|'.join(o.choices)}" for o in entry.options)
     return f"{name} is written {':'.join([name, *parameters, *options])}"

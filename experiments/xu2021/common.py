@@ -90,7 +90,7 @@ def average_margins(
     return {"average_margin": normalized, "raw_average_margin": raw}
 
 
-def place(steps: np.ndarray, step: float) -> int:
+def index_of_step(steps: np.ndarray, step: float) -> int:
     """Where the last logged step up to `step` stands."""
     return int(np.searchsorted(steps, step, side="right")) - 1
 
@@ -98,7 +98,7 @@ def place(steps: np.ndarray, step: float) -> int:
 def milestones(steps: np.ndarray) -> list[int]:
     """Where powers of ten from 10 on stand, and the last step."""
     powers = 10 ** np.arange(1, 10)
-    found = [place(steps, power) for power in powers[powers < steps[-1]]]
+    found = [index_of_step(steps, power) for power in powers[powers < steps[-1]]]
     return [*found, len(steps) - 1]
 
 

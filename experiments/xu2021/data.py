@@ -33,7 +33,7 @@ def overlapping_points(num_seeds: int, num_examples: int) -> SignedPoints:
     return _draw(toy.overlapping, num_seeds, num_examples)
 
 
-def moons(num_seeds: int, num_examples: int) -> SignedPoints:
+def balanced_moons(num_seeds: int, num_examples: int) -> SignedPoints:
     """Fig. 1c: two balanced moons, centred."""
     return _draw(lambda n, seed: toy.moons(n, seed, noise=_NOISE), num_seeds, num_examples)
 
@@ -46,9 +46,9 @@ def unbalanced_moons(num_seeds: int, num_examples: int) -> tuple[SignedPoints, S
     complementary only if those are the shares removed.
 
     Returns:
-      Training set and test set. Together they are `moons`.
+      Training set and test set. Together they are `balanced_moons`.
     """
-    inputs, signs = moons(num_seeds, num_examples)
+    inputs, signs = balanced_moons(num_seeds, num_examples)
     chosen = np.zeros(signs.shape, bool)
     for seed, row in enumerate(signs):
         rng = np.random.default_rng([seed, 1])

@@ -122,7 +122,7 @@ def _points(name: str, num_seeds: int, num_examples: int) -> data.SignedPoints:
     draw = {
         "separable": data.separable_points,
         "overlapping": data.overlapping_points,
-        "moons": data.moons,
+        "moons": data.balanced_moons,
     }
     return draw[name](num_seeds, num_examples)
 

@@ -94,7 +94,7 @@ def _compute_network(size: SimulationSize, *, unbalanced: bool) -> dict[str, np.
     if unbalanced:
         training, test = data.unbalanced_moons(size.network_seeds, size.num_examples)
     else:
-        training = test = data.moons(size.network_seeds, size.num_examples)
+        training = test = data.balanced_moons(size.network_seeds, size.num_examples)
     weights = data.class_arm_weights(training.signs, CLASS_ARMS)
     inputs, signs = with_constant(jnp.asarray(training.inputs)), jnp.asarray(training.signs)
     run = train_arms(

@@ -28,7 +28,7 @@ from experiments.xu2021.common import (
     curve_rows,
     figure_experiment,
     in_every_arm,
-    place,
+    index_of_step,
     size_of,
 )
 from weighting.implicit_bias.diagnostics import angle_between
@@ -61,7 +61,7 @@ def limit_claims(name: str, steps: np.ndarray) -> list[Claim]:
     theirs :math:`\tilde\theta` [S, A, K]; `rest`, the other parameters [S, A, T, D - K]; `angle`,
     of those to the max-margin direction of the separable part [S, A, T].
     """
-    earlier = place(steps, steps[-1] / 10)
+    earlier = index_of_step(steps, steps[-1] / 10)
     has_plane = PARTLY_SEPARABLE[name]["num_separable"] > 1  # in which directions can differ
     cause = _SLOW if has_plane else ""
 
@@ -248,7 +248,7 @@ def _planes(stored: dict[str, dict[str, np.ndarray]]) -> list[Plane]:
         arrays = stored[name]
         steps = arrays["step"]
         for step in (steps[-1] / 100, steps[-1] / 10, steps[-1]):
-            t = place(steps, step)
+            t = index_of_step(steps, step)
             a, b, c = np.append(arrays["params"][0, :, t], np.zeros((5, 1)), axis=1).T[:3]
             found.append(
                 Plane(

@@ -30,8 +30,8 @@ from experiments.xu2021.common import (
     curve_rows,
     figure_experiment,
     in_every_arm,
+    index_of_step,
     margins_along,
-    place,
     size_of,
 )
 from experiments.xu2021.figure4_claims import joint_claims
@@ -45,7 +45,7 @@ _MORE_STEPS = 10  # of the linear model than elsewhere: concentration is slow
 
 
 def _train(model: str, num_seeds: int, num_examples: int, num_steps: int) -> dict[str, np.ndarray]:
-    draw = data.separable_points if model == "linear" else data.moons
+    draw = data.separable_points if model == "linear" else data.balanced_moons
     points = draw(num_seeds, num_examples)
     inputs, signs = jnp.asarray(points.inputs), jnp.asarray(points.signs)
     run = train_jointly(model, seed_keys(num_seeds), inputs, signs, num_steps=num_steps)
@@ -56,7 +56,7 @@ def _train(model: str, num_seeds: int, num_examples: int, num_steps: int) -> dic
     steps = np.asarray(run.step[0, 0])
     squares = along(lambda theta: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(theta)), theta)
     normalized = margins.min(axis=-1) / squares ** (ORDERS[model] / 2)
-    times = [place(steps, steps[-1] / 10**k) for k in (3, 2, 1, 0)]
+    times = [index_of_step(steps, steps[-1] / 10**k) for k in (3, 2, 1, 0)]
     arrays = {
         "step": steps,
         "deviation": g.std(axis=-1),

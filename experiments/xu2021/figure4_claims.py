@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.reporting.claims import Claim
-from experiments.xu2021.common import place
+from experiments.xu2021.common import index_of_step
 from experiments.xu2021.joint_training import JOINT_ARMS
 
 _ITEM = "Figure 4"
@@ -91,7 +91,7 @@ def _deviation_claims(model: str, steps: np.ndarray, arm: int) -> list[Claim]:
 
 def _correlation_claims(model: str, steps: np.ndarray, arm: int) -> list[Claim]:
     """Its correlation with the margin rises fast, with a sign, and then vanishes."""
-    early = place(steps, 100)
+    early = index_of_step(steps, 100)
 
     def rises(found: _Found) -> np.ndarray:
         r = found["correlation"][:, arm]
@@ -136,7 +136,7 @@ def _correlation_claims(model: str, steps: np.ndarray, arm: int) -> list[Claim]:
 
 def _direction_claim(model: str, steps: np.ndarray, arm: int) -> Claim:
     """Trained weights change the way of the direction, against g = 3/2."""
-    early = place(steps, 100)
+    early = index_of_step(steps, 100)
 
     def ask(found: _Found) -> np.ndarray:
         now, fixed = found["angle"][:, arm, early], found["angle"][:, 2, early]
@@ -155,4 +155,4 @@ def _direction_claim(model: str, steps: np.ndarray, arm: int) -> Claim:
 
 def _tenth(steps: np.ndarray) -> int:
     """Where a tenth of the run stands."""
-    return place(steps, steps[-1] / 10)
+    return index_of_step(steps, steps[-1] / 10)

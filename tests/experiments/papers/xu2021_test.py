@@ -35,7 +35,7 @@ def shares(found):
 
 def test_unbalanced_moons_and_their_test_set_make_up_the_moons():
     training, test = data.unbalanced_moons(3, 200)
-    whole = data.moons(3, 200)
+    whole = data.balanced_moons(3, 200)
     for seed in range(3):
         parts = [
             np.column_stack([points.inputs[seed], points.signs[seed]])
@@ -57,7 +57,12 @@ def test_unbalanced_moons_and_their_test_set_make_up_the_moons():
 
 
 def test_a_seed_does_not_depend_on_how_many_there_are():
-    for draw in (data.separable_points, data.overlapping_points, data.moons, data.partly_separable):
+    for draw in (
+        data.separable_points,
+        data.overlapping_points,
+        data.balanced_moons,
+        data.partly_separable,
+    ):
         few, many = draw(1, 30), draw(3, 30)
         np.testing.assert_array_equal(few.inputs[0], many.inputs[0])
         np.testing.assert_array_equal(few.signs[0], many.signs[0])
