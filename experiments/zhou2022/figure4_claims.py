@@ -51,12 +51,13 @@ def max_margin_claims(setting: SimulatedSetting) -> list[Claim]:
 def lead_claims(setting: SimulatedSetting, arm: WeightedArm, measure: str) -> list[Claim]:
     """An arm is ahead of equal weights in a measure: over time, and at the end."""
 
-    def pair(found: _Found) -> list[np.ndarray]:
+    def pair(found: _Found) -> tuple[np.ndarray, np.ndarray]:
         both = both_separated(found, arm)
-        return [of_arm(found, measure, each)[both] for each in (arm, EQUAL)]
+        return of_arm(found, measure, arm)[both], of_arm(found, measure, EQUAL)[both]
 
     def over_time(found: _Found) -> np.ndarray:
-        return curves.is_ahead(*pair(found), found["step"])
+        own, other = pair(found)
+        return curves.is_ahead(own, other, found["step"])
 
     def at_the_end(found: _Found) -> np.ndarray:
         own, other = pair(found)

@@ -80,5 +80,7 @@ def group_weights(arm: WeightedArm, sets: SimulatedSets) -> np.ndarray:
     """Weights [S, N] of an arm with a factor: the factor in its group, one elsewhere."""
     if arm == EQUAL:
         return np.ones(sets.signs.shape)
+    if arm.factor is None:
+        raise ValueError(f"{arm.name} multiplies no group")
     groups = {"noisy": sets.is_corrupted, "tail": sets.signs < 0}
     return np.where(groups[arm.group], arm.factor, 1.0)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from experiments.data import Task
 from experiments.zhou2022.arms import EQUAL, WeightedArm, multiplied
@@ -77,7 +78,7 @@ def weights_of(setting: ImageSetting, task: Task, margins: np.ndarray) -> np.nda
     return np.stack([np.asarray(own, np.float32) for own in weights])
 
 
-def _arm_weights(arm: WeightedArm, task: Task, margins: np.ndarray):
+def _arm_weights(arm: WeightedArm, task: Task, margins: np.ndarray) -> np.ndarray | Array:
     """[N]"""
     labels = task.train.labels
     if arm == EQUAL:
@@ -87,10 +88,10 @@ def _arm_weights(arm: WeightedArm, task: Task, margins: np.ndarray):
     if arm == _INVERSE_FREQUENCIES:
         rarity = 1 / np.bincount(labels, minlength=task.num_classes)[labels]
         return rarity / rarity.mean()
+    if arm.factor is None:
+        raise ValueError(f"{arm.name} multiplies no group")
     if arm.group == "small margins":
         return small_margin_weights(jnp.asarray(margins), _SMALL_SHARE, arm.factor)
-    marked = {
-        "noisy": lambda: task.train.is_corrupted,
-        "tail": lambda: tail_classes(task.num_classes)[labels],
-    }
-    return known_examples_weights(jnp.asarray(marked[arm.group]()), arm.factor)
+    is_tail = tail_classes(task.num_classes)[labels]
+    marked = is_tail if arm.group == "tail" else task.train.is_corrupted
+    return known_examples_weights(jnp.asarray(marked), arm.factor)
