@@ -34,7 +34,7 @@ def suspicious_end(config: RunConfig) -> End | None:
     """
     spec = config.scheme
     settings = spec.parsed.settings(spec.values)
-    ends = {
+    ends: set[End | None] = {
         _end(record, own)
         for record, own in zip(spec.records, settings, strict=True)
         if not record.keeps_order
@@ -43,7 +43,7 @@ def suspicious_end(config: RunConfig) -> End | None:
 
 
 def _end(record: SchemeRecord, settings: Mapping[str, Any]) -> End | None:
-    if record.suspect is None or isinstance(record.suspect, str):
+    if not callable(record.suspect):
         return record.suspect
     sign = record.suspect(**settings)
     return "high" if sign > 0 else "low" if sign < 0 else None

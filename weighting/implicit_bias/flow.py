@@ -114,7 +114,7 @@ def gradient_flow(
     origin = jnp.zeros((), dtype)
     slope = risk.slope(origin, params)
     first_step = jnp.asarray(1e-3, dtype) / (1 + jnp.linalg.norm(slope))
-    start = _Position(origin, first_step, params, slope, 0)
+    start = _Position(origin, first_step, params, slope, jnp.zeros((), int))
     _, measured = jax.lax.scan(advance, (start, jnp.asarray(True)), log_times)
     return Flow(log_times, *measured)
 
@@ -152,7 +152,7 @@ class _Position(NamedTuple):
     length: Array  # h, of the next step
     params: Array  # [D]
     slope: Array  # [D], their derivative by s
-    num_steps: Array | int  # so far, with rejected ones
+    num_steps: Array  # [] so far, with rejected ones
 
 
 def _rounding(values: Array) -> float:
