@@ -53,8 +53,8 @@ class Run:
 class Report:
     """Print the tables and draw the figures of a finished experiment or training again.
 
-    Without a folder: write RESULTS.md, every figure and table of the papers beside ours, from the
-    small files that --keep has put into the folder of results.
+    Without a folder: write the pages of the results, every figure and table of the papers beside
+    ours, from the small files that --keep has put into the folder of results.
     """
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
@@ -62,7 +62,7 @@ class Report:
     keep: bool = False
     """Copy the experiment's small files (numbers, tables, figures) to the folder of results."""
     results: Path = Path("results")
-    """The folder of results; RESULTS.md is written beside it."""
+    """The folder of results, and of the pages made of them."""
 
 
 @dataclass(frozen=True)
