@@ -18,7 +18,7 @@ BLOCK = re.compile(
 )
 BLOCKS = list(BLOCK.finditer(PAGE))
 TINY = [
-    *("--dataset", "digits", "--noise", "uniform:0.4", "--num-steps", "4", "--num-evals", "2"),
+    *("--noise", "uniform:0.4", "--num-steps", "4", "--num-evals", "2"),
     *("--seeds", "1", "--num-validation", "60", "--num-test", "100", "--num-train", "200"),
 ]
 
@@ -92,8 +92,9 @@ def test_the_scheme_conforms_and_is_compared(tree):
         ["--weighting", "general_robust:0:scale=2+clip:0:5"],
         ["--loss", "symmetric_cross_entropy:0.5"],
         ["--model", "deep_linear"],
+        ["--dataset", "breast_cancer"],
     ],
-    ids=["scheme", "loss", "network"],
+    ids=["scheme", "loss", "network", "dataset"],
 )
 def test_the_command_line_trains_with_it(arguments, tree, tmp_path):
     out = run(tree, "-m", "experiments", "train", *TINY, *arguments, "--out", str(tmp_path / "run"))
