@@ -3,8 +3,8 @@
 Run `python -m tests.same_numbers BEFORE AFTER`. Every JSON and CSV file below BEFORE is compared
 with the one of the same name below AFTER, value by value and without tolerance; so are names of
 figures, and `result.npz` array by array. What may differ is named, and not compared: seconds, where
-and with which versions a run was made, and the layout of text. `--rename OLD=NEW` allows for a
-name that changed. Exits 1 if anything else differs.
+and with which versions a run was made, and the layout of text. `--rename OLD=NEW` allows for a name
+that changed, as a value, a key or a folder. Exits 1 if anything else differs.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def compare_folders(
     count, lines = 0, []
     for path in sorted(before.rglob("*")):
         place = path.relative_to(before)
-        other = after / place
+        other = after.joinpath(*((renamed or {}).get(part, part) for part in place.parts))
         if path.suffix not in (".json", ".csv", ".npz", ".png") or path.name in TEXT:
             continue
         if "checkpoints" in place.parts:
