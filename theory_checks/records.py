@@ -38,9 +38,6 @@ class Measured(NamedTuple):
         return (self.bound - self.value) / abs(self.bound)
 
 
-Row = Measured
-
-
 class Plot(NamedTuple):
     """One figure of a check: curves by name, each (x values, y values)."""
 

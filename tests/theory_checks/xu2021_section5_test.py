@@ -67,7 +67,7 @@ def test_curvature_of_the_joint_risk():
 def test_exponents_of_two_supports_by_hand():
     """Supports (3, 4) and (-3, 4): nearest point (0, 4, 1), v = (0, 4, 1) / 17."""
     inputs = np.array([[3.0, 4.0], [-3.0, 4.0], [9.0, -5.0]])
-    solution = reference.Solution(np.array([1.0, 0.0]), 3.0, np.array([0.5, 0.5, 0.0]))
+    solution = reference.MarginSolution(np.array([1.0, 0.0]), 3.0, np.array([0.5, 0.5, 0.0]))
     data = joint_training.CentredSet(inputs, np.array([1.0, -1.0, 1.0]), solution)
     exponents = joint.limit_exponents(inputs, data)
     np.testing.assert_allclose(exponents, [1, 1, -19 / 17], rtol=1e-12)

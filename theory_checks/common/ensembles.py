@@ -24,9 +24,6 @@ class TanhNetwork(NamedTuple):
     output: Array  # [H, C]
 
 
-Network = TanhNetwork
-
-
 def outputs(network: TanhNetwork, inputs: Array) -> Array:
     """[..., D] -> [..., C]."""
     one = jnp.ones((*inputs.shape[:-1], 1), inputs.dtype)

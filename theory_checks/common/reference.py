@@ -25,9 +25,6 @@ class MarginSolution(NamedTuple):
     dual: np.ndarray  # [N], on the simplex
 
 
-Solution = MarginSolution
-
-
 def solve_max_margin(points: np.ndarray) -> MarginSolution:
     r"""The shortest vector with :math:`Z \theta \ge 1`, as a nonnegative least-squares problem.
 

@@ -22,7 +22,7 @@ from theory_checks.common.reference import (
     slope,
     weighted_problems,
 )
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 
 BOUND = 10.0  # M: weights lie in [1/M, M]
 FIXED = 0.05  # a regularization that is not weak
@@ -78,7 +78,7 @@ def descent(
         (
             *_linear_rows(linear),
             *_network_rows(networks),
-            Row(
+            Measured(
                 f"lambda = {FIXED}: |theta_t| over sqrt(L(0) / lambda)",
                 float(linear.regularized.max() * np.sqrt(FIXED)),
                 1 + 1e-9,
@@ -124,19 +124,21 @@ def _linear_norms(problems: Problems, last: int) -> LinearNorms:
     )
 
 
-def _linear_rows(linear: LinearNorms) -> list[Row]:
+def _linear_rows(linear: LinearNorms) -> list[Measured]:
     """The norm rises, by log t / gamma* in the limit."""
     growth = linear.growth(linear.plain)
     early, late = (np.mean(np.abs(growth[:, index] - 1)) for index in (-2 - DECADE, -1))
     return [
-        Row("largest decrease of the norm between records", -float(np.diff(linear.plain).min()), 0),
-        Row(
+        Measured(
+            "largest decrease of the norm between records", -float(np.diff(linear.plain).min()), 0
+        ),
+        Measured(
             "minus the smallest margin d|theta| / d log t, last decade",
             -float(growth[:, -1].min()),
             -0.4,
         ),
-        Row("its largest value", float(growth[:, -1].max()), 1.1),
-        Row(
+        Measured("its largest value", float(growth[:, -1].max()), 1.1),
+        Measured(
             "its mean distance from 1, over that a decade earlier",
             float(late / early),
             1.0,
@@ -144,7 +146,7 @@ def _linear_rows(linear: LinearNorms) -> list[Row]:
     ]
 
 
-def _network_rows(networks: list[np.ndarray]) -> list[Row]:
+def _network_rows(networks: list[np.ndarray]) -> list[Measured]:
     """|theta|^degree of the networks that got separated rises with log t, too."""
     rises, slopes = [], []
     for index, norms in enumerate(networks):
@@ -154,20 +156,20 @@ def _network_rows(networks: list[np.ndarray]) -> list[Row]:
             rises.append(np.min(np.diff(norms)))
             slopes.append(slope(log_steps[half:], norms[half:] ** degree))
     return [
-        Row(
+        Measured(
             "networks of degree 2, 3: largest decrease after separation",
             -float(np.min(rises)),
             0,
         ),
-        Row("minus the slope of |theta|^degree on log t", -float(np.min(slopes)), -0.1),
-        Row("networks that did not separate", float(len(networks) - len(rises))),
+        Measured("minus the slope of |theta|^degree on log t", -float(np.min(slopes)), -0.1),
+        Measured("networks that did not separate", float(len(networks) - len(rises))),
     ]
 
 
-def _bounded_rows(linear: LinearNorms) -> tuple[Row, ...]:
+def _bounded_rows(linear: LinearNorms) -> tuple[Measured, ...]:
     """Where a norm is bounded, it does not grow with log t."""
     return tuple(
-        Row(
+        Measured(
             f"{name}: minus margin d|theta| / d log t",
             -float(np.max(linear.growth(norms)[:, -1:])),
             -0.4,
@@ -245,19 +247,21 @@ def path(*, num_sets: int = 6, overstate: float = 1.0, seed: int = 0) -> Check:
         "L_lambda at the minimiser <= at lambda^(-1/(r+1)) theta* <= (A.1); norms diverge",
         "EXACT-CORR",
         (
-            Row("(A.1) and its first step: largest relative excess", excess, 1e-12),
-            Row(
+            Measured("(A.1) and its first step: largest relative excess", excess, 1e-12),
+            Measured(
                 "largest decrease of |theta_lambda| as lambda falls",
                 -float(np.min(np.diff(paths.norms))),
                 0,
             ),
-            Row("lambda |theta_lambda|^r / L(0)", float(np.max(paths.energy)), 1 + 1e-12),
-            Row("margin d|theta| / d log(1/lambda) at 1e-10: largest", float(slopes.max()), 1.1),
-            Row("minus the smallest", -float(slopes.min()), -0.5),
+            Measured("lambda |theta_lambda|^r / L(0)", float(np.max(paths.energy)), 1 + 1e-12),
+            Measured(
+                "margin d|theta| / d log(1/lambda) at 1e-10: largest", float(slopes.max()), 1.1
+            ),
+            Measured("minus the smallest", -float(slopes.min()), -0.5),
         ),
         assumptions=f"separable data, weights in [1/M, M] with M = {BOUND:.0f}, r = 2 and 3",
         control=(
-            Row(
+            Measured(
                 "(A.1) with 1.5 times the margin: excess of the logarithm",
                 float(np.max(paths.overstated)),
                 1e-12,

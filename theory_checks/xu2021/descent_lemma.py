@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting import weighted_risk
 from weighting.losses import logistic
 
@@ -186,13 +186,13 @@ def descent(
         "a step below 2 / beta lowers a beta-smooth loss by eta (1 - eta beta / 2) |grad L|^2",
         "FALSE-AS-PRINTED",
         (
-            Row(
+            Measured(
                 f"{len(runs)} runs below 2 / beta: loss above the bound",
                 max(_descent_excess(run) for run in runs),
                 ROUNDING,
             ),
-            Row("the same: largest rise of the loss", _largest_rise(runs), ROUNDING),
-            Row(
+            Measured("the same: largest rise of the loss", _largest_rise(runs), ROUNDING),
+            Measured(
                 "beta = 10, rate beta / 2: |ratio of losses - 2401|",
                 float(np.max(np.abs(growth / 2401 - 1))),
                 ROUNDING,
@@ -200,15 +200,15 @@ def descent(
         ),
         assumptions="L is beta-smooth; quadratics and weighted logistic risks",
         control=(
-            Row(
+            Measured(
                 "rate beta / 2 = 5, L = 5 theta^2: rise of the loss", float(steep.values[1] - 5), 0
             ),
-            Row(
+            Measured(
                 "rates up to 2.1 / beta: largest rise of the loss",
                 _largest_rise(too_long),
                 ROUNDING,
             ),
-            Row(
+            Measured(
                 "|theta|^2 for the gradient, L = (theta - 1)^2 / 2 at 1: loss above the bound",
                 _descent_excess(shifted, norms=shifted.thetas[:-1]),
                 ROUNDING,
@@ -264,14 +264,18 @@ def regret(
         nonconvex = regret_excess(cosine, Objective(_wave), np.linspace(-10, 10, 100)[:, None])
     worst, printed, easy = excess.max(axis=0).tolist()
     rows = (
-        Row(f"regret above its bound, {num_others} points z per run", worst, ROUNDING),
-        Row("as printed, for L(z) at most the last loss", easy, ROUNDING),
-        Row("theta^2 / 2, eta = 1, z = 2: |left - right - 3|", abs(counterexamples[0] - 3), 1e-14),
-        Row("the same, eta = 1/2: |left - right - 3/4|", abs(counterexamples[1] - 0.75), 1e-14),
+        Measured(f"regret above its bound, {num_others} points z per run", worst, ROUNDING),
+        Measured("as printed, for L(z) at most the last loss", easy, ROUNDING),
+        Measured(
+            "theta^2 / 2, eta = 1, z = 2: |left - right - 3|", abs(counterexamples[0] - 3), 1e-14
+        ),
+        Measured(
+            "the same, eta = 1/2: |left - right - 3/4|", abs(counterexamples[1] - 0.75), 1e-14
+        ),
     )
     control = (
-        Row("as printed, L(z) for the next loss: regret above its bound", printed, ROUNDING),
-        Row("not convex, cos(theta): regret above its bound", nonconvex, ROUNDING),
+        Measured("as printed, L(z) for the next loss: regret above its bound", printed, ROUNDING),
+        Measured("not convex, cos(theta): regret above its bound", nonconvex, ROUNDING),
     )
     return Check(
         "X-A5 regret",

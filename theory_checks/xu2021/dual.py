@@ -14,7 +14,7 @@ import scipy.special
 
 from theory_checks.common.columns import Number, stack
 from theory_checks.common.reference import divergence, separable_points, solve_max_margin
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 
 
 def checks(preset: str) -> list[Check]:
@@ -64,7 +64,7 @@ def duality(*, num_sets: int = 50, scale: float = 1.0, seed: int = 0) -> Check:
         "EXACT",
         tuple(
             # No excess is reported where a difference has the right sign.
-            Row(quantity, float(np.max(values, initial=0.0)), bound)
+            Measured(quantity, float(np.max(values, initial=0.0)), bound)
             for quantity, values, bound in (
                 ("dual's smallest norm - primal's margin", errors.margin, 1e-10),
                 (
@@ -81,8 +81,8 @@ def duality(*, num_sets: int = 50, scale: float = 1.0, seed: int = 0) -> Check:
         ),
         assumptions="separable through the origin",
         control=(
-            Row("printed without the margin: smallest distance of Z'p", printed, 1e-10),
-            Row("uniform p: smallest norm - margin", float(np.min(errors.uniform)), 1e-10),
+            Measured("printed without the margin: smallest distance of Z'p", printed, 1e-10),
+            Measured("uniform p: smallest norm - margin", float(np.min(errors.uniform)), 1e-10),
         ),
         erratum=(
             "Prop. 1 prints theta* = sum_i y_i x_i p*_i, which has the norm of the margin and lies "
@@ -136,19 +136,19 @@ def conjugate(*, count: int = 1000, size: int = 12, offset: float = 0.0, seed: i
         "sum p log(p / w) + log n is the conjugate of log (1/n) sum w exp(u)",
         "EXACT",
         (
-            Row("<p, u> - g(u) - g*(p), relative", float(np.max(found.excess)), 1e-14),
-            Row(
+            Measured("<p, u> - g(u) - g*(p), relative", float(np.max(found.excess)), 1e-14),
+            Measured(
                 "its size at p = softmax(u + log w), relative",
                 float(np.max(np.abs(found.gap))),
                 1e-14,
             ),
-            Row(
+            Measured(
                 "off the simplex: minus the growth along a ray",
                 -float(np.min(found.off_simplex)),
                 -500,
             ),
         ),
-        control=(Row("g(u) = L instead of log L, as printed", printed, 1e-9),),
+        control=(Measured("g(u) = L instead of log L, as printed", printed, 1e-9),),
         erratum=(
             "Above (A.6) g(u) = L(theta) is printed, for which Fenchel-Young is off by at least "
             f"{printed:.3g}. With g(u) = log L(theta), its definition two lines "

@@ -39,7 +39,7 @@ from jax import Array
 
 from theory_checks.common.descent import log_spaced
 from theory_checks.common.reference import curve, distance, mean_interval, slope, solve_max_margin
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.joint_training import (
     COUNT,
     CURVATURE,
@@ -86,12 +86,12 @@ def direction(data: list[CentredSet], times: np.ndarray, arms: dict[str, JointAr
         _direction_rows(data, plain, long),
         assumptions="linear, separable, exponential loss, |x| <= 1, start theta = 0, eta L <= 1",
         control=(
-            Row(
+            Measured(
                 "weights in (0, 2), not bounded from below: largest final angle",
                 float(unbounded.max()),
                 FINAL,
             ),
-            Row("the same: median", float(np.median(unbounded))),
+            Measured("the same: median", float(np.median(unbounded))),
         ),
         plot=Plot(
             "steps",
@@ -104,7 +104,7 @@ def direction(data: list[CentredSet], times: np.ndarray, arms: dict[str, JointAr
 
 def _direction_rows(
     data: list[CentredSet], plain: list[JointArm], long: list[JointArm]
-) -> tuple[Row, ...]:
+) -> tuple[Measured, ...]:
     """Constant steps, and steps over the loss."""
     excess = np.array([_decrease_excess(arm) for arm in (*plain, *long)])
     ratios, long_ratios = (
@@ -112,17 +112,19 @@ def _direction_rows(
     )
     early, ends = (np.concatenate([arm.angles[:, -1] for arm in own]) for own in (plain, long))
     return (
-        Row(
+        Measured(
             "log L_t plus its decreases, largest rise between records",
             float(np.max(excess)),
             0.0,
         ),
-        Row("half squared distance over its bound, constant steps", float(np.max(ratios)), 1.0),
-        Row("the same, steps over the loss", float(np.max(long_ratios)), 1.0),
-        Row("median angle in degrees, last constant step", float(np.median(early))),
-        Row("median angle in degrees, last step over the loss", float(np.median(ends))),
-        Row("largest", float(ends.max()), FINAL),
-        Row("conjecture confirmed (1: yes)", float(ends.max() <= FINAL)),
+        Measured(
+            "half squared distance over its bound, constant steps", float(np.max(ratios)), 1.0
+        ),
+        Measured("the same, steps over the loss", float(np.max(long_ratios)), 1.0),
+        Measured("median angle in degrees, last constant step", float(np.median(early))),
+        Measured("median angle in degrees, last step over the loss", float(np.median(ends))),
+        Measured("largest", float(ends.max()), FINAL),
+        Measured("conjecture confirmed (1: yes)", float(ends.max() <= FINAL)),
     )
 
 
@@ -171,19 +173,19 @@ def concentration(data: list[CentredSet], times: np.ndarray, arms: dict[str, Joi
             *_spread_rows("zeros", arms["plain"], times),
             *_spread_rows("normal", arms["plain, normal start"], times),
             *_exponent_rows(data, arms["long"], times, inside),
-            Row(
+            Measured(
                 f"|x| <= {WIDE:.0f}: share of weights not at their predicted limit, 1 or 2",
                 float(wrong.mean()),
                 0.05,
             ),
-            Row(f"|x| <= {WIDE:.0f}: sets with limits 1 and 2, share", float(split)),
-            Row("conjecture confirmed for |x| <= 1 (1: yes)", float(inside <= 0.05)),
-            Row("conjecture confirmed for wider inputs (1: yes)", float(split == 0)),
+            Measured(f"|x| <= {WIDE:.0f}: sets with limits 1 and 2, share", float(split)),
+            Measured("conjecture confirmed for |x| <= 1 (1: yes)", float(inside <= 0.05)),
+            Measured("conjecture confirmed for wider inputs (1: yes)", float(split == 0)),
         ),
         assumptions="linear, separable, exponential loss; limits by steps over the loss",
         control=(
-            Row(f"|x| <= {WIDE:.0f}: largest g - 1", float(final.max()) - 1, 0.05),
-            Row(
+            Measured(f"|x| <= {WIDE:.0f}: largest g - 1", float(final.max()) - 1, 0.05),
+            Measured(
                 "the same: share wrong if all are predicted to tend to 1",
                 float(np.mean(final[clear] > 1.5)),
                 0.05,
@@ -208,38 +210,38 @@ def concentration(data: list[CentredSet], times: np.ndarray, arms: dict[str, Joi
     )
 
 
-def _spread_rows(start: str, arm: JointArm, times: np.ndarray) -> list[Row]:
+def _spread_rows(start: str, arm: JointArm, times: np.ndarray) -> list[Measured]:
     """The standard deviation of g with constant steps."""
     late = times >= times[-1] / 100
     fall = mean_interval(slope(np.log(times[late]), arm.spreads[:, late]))
     peak = np.median(arm.spreads.max(axis=1))
     return [
-        Row(f"{start}: slope of std of g on log t, last two decades", fall[0]),
-        Row(f"{start}: lower end of its 95 % interval", fall[1]),
-        Row(f"{start}: upper end", fall[2]),
-        Row(f"{start}: median largest std", float(peak)),
-        Row(f"{start}: median final std", float(np.median(arm.spreads[:, -1]))),
+        Measured(f"{start}: slope of std of g on log t, last two decades", fall[0]),
+        Measured(f"{start}: lower end of its 95 % interval", fall[1]),
+        Measured(f"{start}: upper end", fall[2]),
+        Measured(f"{start}: median largest std", float(peak)),
+        Measured(f"{start}: median final std", float(np.median(arm.spreads[:, -1]))),
     ]
 
 
 def _exponent_rows(
     data: list[CentredSet], long: JointArm, times: np.ndarray, inside: float
-) -> list[Row]:
+) -> list[Measured]:
     """In the unit ball g - 1 falls as (log t)^-min_i v . (x_i, 1); steps over the loss."""
     exponents = np.stack([limit_exponents(case.inputs, case) for case in data])  # [S, N]
     half = times >= times[-1] / 10
     measured = slope(np.log(times[half]), np.log(long.spreads[:, half]))
     off = mean_interval(measured + exponents.min(axis=1))
     return [
-        Row(
+        Measured(
             "|x| <= 1: smallest exponent of (log t)^-1, must be positive",
             -float(exponents.min()),
             0.0,
         ),
-        Row("|x| <= 1: largest g - 1 in the limit of the flow", inside, 0.05),
-        Row("slope of log std on log log t plus the exponent, mean", off[0]),
-        Row("lower end of its 95 % interval", off[1]),
-        Row("upper end", off[2]),
+        Measured("|x| <= 1: largest g - 1 in the limit of the flow", inside, 0.05),
+        Measured("slope of log std on log log t plus the exponent, mean", off[0]),
+        Measured("lower end of its 95 % interval", off[1]),
+        Measured("upper end", off[2]),
     ]
 
 
@@ -265,16 +267,16 @@ def correlation(times: np.ndarray, arms: dict[str, JointArm]) -> Check:
         "CONJ",
         (
             *(row for name in measured for row in _correlation_rows(name, arms[name], early)),
-            Row("negative early from psi = 0, as in the text (1: yes)", float(positive < 0.5)),
-            Row("rises early from psi = 0, as in the caption (1: yes)", float(positive > 0.5)),
-            Row(
+            Measured("negative early from psi = 0, as in the text (1: yes)", float(positive < 0.5)),
+            Measured("rises early from psi = 0, as in the caption (1: yes)", float(positive > 0.5)),
+            Measured(
                 "falls below a tenth of its largest size (1: yes)",
                 float(_kept(arms["long"], early) < 0.1),
             ),
         ),
         assumptions="linear, separable, centred inputs, exponential loss; joint minimisation",
         control=(
-            Row(
+            Measured(
                 "psi ascending: minus the mean correlation at step 10",
                 -float(arms["ascent"].correlations[:, early].mean()),
                 0.0,
@@ -299,21 +301,21 @@ def correlation(times: np.ndarray, arms: dict[str, JointArm]) -> Check:
     )
 
 
-def _correlation_rows(name: str, arm: JointArm, early: int) -> list[Row]:
+def _correlation_rows(name: str, arm: JointArm, early: int) -> list[Measured]:
     """At step 10, record `early`, and at the last step."""
     values = arm.correlations
     first, end = mean_interval(values[:, early]), mean_interval(values[:, -1])
     return [
-        Row(f"{name}: share positive at step 10", float(np.mean(values[:, early] > 0))),
+        Measured(f"{name}: share positive at step 10", float(np.mean(values[:, early] > 0))),
         *(
-            Row(f"{name}: at step 10, {part}", value)
+            Measured(f"{name}: at step 10, {part}", value)
             for part, value in zip(PARTS, first, strict=True)
         ),
         *(
-            Row(f"{name}: at the last step, {part}", value)
+            Measured(f"{name}: at the last step, {part}", value)
             for part, value in zip(PARTS, end, strict=True)
         ),
-        Row(f"{name}: final size over largest, mean", _kept(arm, early)),
+        Measured(f"{name}: final size over largest, mean", _kept(arm, early)),
     ]
 
 
@@ -342,18 +344,20 @@ def first_step(num_cases: int = 500, *, seed: int = 0) -> Check:
         "from psi = 0 and on centred inputs the first step lowers the weights of large losses",
         "EXACT-CORR",
         (
-            Row(
+            Measured(
                 "cov(psi . x, loss) over -lr |mean loss x|^2 / 4, plus 1",
                 float(np.abs(gained + 1).max()),
                 1e-9,
             ),
-            Row("the covariance over lr |mean loss x|^2 / 4, largest", float(gained.max()), 0.0),
+            Measured(
+                "the covariance over lr |mean loss x|^2 / 4, largest", float(gained.max()), 0.0
+            ),
         ),
         assumptions="centred inputs, psi = 0, b = 0, joint minimisation; any losses",
         control=(
-            Row("joint maximisation: the largest", float(ascending.max()), 0.0),
-            Row("inputs not centred: the largest covariance", float(not_centred.max()), 0.0),
-            Row("share of them that are positive", float(np.mean(not_centred > 0))),
+            Measured("joint maximisation: the largest", float(ascending.max()), 0.0),
+            Measured("inputs not centred: the largest covariance", float(not_centred.max()), 0.0),
+            Measured("share of them that are positive", float(np.mean(not_centred > 0))),
         ),
         erratum=(
             "Weights trained jointly are expected to be large on small margins, which is what "

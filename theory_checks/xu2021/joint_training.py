@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from theory_checks.common.reference import Solution, separable_points, solve_max_margin
+from theory_checks.common.reference import MarginSolution, separable_points, solve_max_margin
 from weighting import Signals, joint_weighting
 from weighting.implicit_bias.diagnostics import angle_between
 
@@ -25,7 +25,7 @@ class CentredSet(NamedTuple):
 
     inputs: np.ndarray  # [N, D]
     labels: np.ndarray  # [N]
-    solution: Solution
+    solution: MarginSolution
 
 
 class JointPath(NamedTuple):

@@ -19,7 +19,7 @@ from theory_checks.common.reference import (
     slope,
     weighted_problems,
 )
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.lemmas_growth import loss_growth
 from theory_checks.xu2021.margin_losses import LOSSES, MarginLoss
 
@@ -101,23 +101,23 @@ def _gradient_sums(problems: Problems, times: np.ndarray, loss: str) -> Gradient
     return GradientSums(distances, path.sum_norms, path.sum_squares, path.norms, slopes)
 
 
-def _gradient_rows(loss: str, sums: GradientSums, last: int) -> list[Row]:
+def _gradient_rows(loss: str, sums: GradientSums, last: int) -> list[Measured]:
     bound = INITIAL[loss] / (1 - SMOOTHNESS[loss] / 2)  # L_0 / (eta (1 - beta eta / 2)), eta = 1
     return [
-        Row(
+        Measured(
             f"{loss}: |theta_t| - eta times the sum of norms",
             float(np.max(sums.distances - sums.sum_norms)),
             1e-9,
         ),
-        Row("minus the sum's growth over the last decade", -_growth(sums.sum_norms), -1.0),
-        Row(
+        Measured("minus the sum's growth over the last decade", -_growth(sums.sum_norms), -1.0),
+        Measured(
             "sum of squares over L_0 / (eta (1 - beta eta / 2))",
             float(sums.sum_squares.max()) / bound,
             1.0,
         ),
-        Row("gradient's norm at the end", float(np.max(sums.norms[:, -1])), 10 / last**0.5),
-        Row("slope of log norm on log t, mean", float(np.mean(sums.slopes)), -0.75),
-        Row("largest of the slopes", float(np.max(sums.slopes)), -0.5),
+        Measured("gradient's norm at the end", float(np.max(sums.norms[:, -1])), 10 / last**0.5),
+        Measured("slope of log norm on log t, mean", float(np.mean(sums.slopes)), -0.75),
+        Measured("largest of the slopes", float(np.max(sums.slopes)), -0.5),
     ]
 
 
@@ -128,19 +128,19 @@ def _growth(sums: np.ndarray) -> float:
 
 def _broken_sums(
     rng: np.random.Generator, sets: list[np.ndarray], times: np.ndarray
-) -> tuple[Row, Row]:
+) -> tuple[Measured, Measured]:
     """Strongly convex: the sum does converge. Too long steps: the squares exceed their bound."""
     problems = weighted_problems(rng, sets)
     strong = descend(problems.points, problems.weights, 1.0, times, regularization=0.05)
     far = weighted_problems(rng, [8 * points for points in sets])
     long = descend(far.points, far.weights, 8.0, times[:1], loss="logistic")
     return (
-        Row(
+        Measured(
             "fixed regularization: minus the sum's growth",
             -_growth(strong.sum_norms),
             -1.0,
         ),
-        Row(
+        Measured(
             "|x| = 8, step 8 (beta 64 times larger): squares over the same bound",
             float(long.sum_squares.max()) * 8 * (1 - 0.25 / 2) / np.log(2),
             1.0,
@@ -215,9 +215,11 @@ def one_step_decrease(
         _step_rows(every, by_loss),
         assumptions="linear predictor, |x_i| <= 1, |l'| <= l, l'' <= l, eta_t L_t <= 1",
         control=(
-            Row("|x_i| = 5: one step's excess", float(_step_excess(outside, 0.0).one_step), 1e-13),
-            Row("sum over j < t for |theta_{t+1} - theta_0|, as printed", first, 1e-11),
-            Row("logistic: margin - b_t, though |l'| < l", logistic, 1e-11),
+            Measured(
+                "|x_i| = 5: one step's excess", float(_step_excess(outside, 0.0).one_step), 1e-13
+            ),
+            Measured("sum over j < t for |theta_{t+1} - theta_0|, as printed", first, 1e-11),
+            Measured("logistic: margin - b_t, though |l'| < l", logistic, 1e-11),
         ),
         erratum=(
             "The path-length bound sums over j < t for |theta_{t+1}|, which fails at the first "
@@ -228,10 +230,10 @@ def one_step_decrease(
     )
 
 
-def _step_rows(every: StepExcess, by_loss: dict[str, StepExcess]) -> tuple[Row, ...]:
+def _step_rows(every: StepExcess, by_loss: dict[str, StepExcess]) -> tuple[Measured, ...]:
     scaled = by_loss["logistic"].scaled_margin
     return tuple(
-        Row(quantity, float(np.max(values)), bound)
+        Measured(quantity, float(np.max(values)), bound)
         for quantity, values, bound in (
             ("one step, relative", every.one_step, 1e-13),
             ("all steps, in log L, relative", every.all_steps, 1e-13),
@@ -331,16 +333,18 @@ def strong_convexity(*, num_sets: int = 12, level: float = 1.5, seed: int = 0) -
         "EXACT-CORR",
         (
             *_sublevel_rows(by_loss),
-            Row("logistic: curvature at |theta| = 1000 / at 1", float(lost.max()), 1e-3),
+            Measured("logistic: curvature at |theta| = 1000 / at 1", float(lost.max()), 1e-3),
         ),
         assumptions="l'' > 0, l -> 0, every direction of the span has a point on its wrong side",
         control=(
-            Row(
+            Measured(
                 "logistic, no sublevel set: 1 - curvature at 1000 / at 1",
                 1 - float(lost.min()),
                 0.5,
             ),
-            Row("along separable points: 1 - curvature at 1000 / at 1", 1 - float(gone.min()), 0.5),
+            Measured(
+                "along separable points: 1 - curvature at 1000 / at 1", 1 - float(gone.min()), 0.5
+            ),
         ),
         erratum=(
             "Strong convexity on the whole of the non-separable subspace fails for logistic loss, "
@@ -378,16 +382,16 @@ def _sublevel(points: np.ndarray, weights: np.ndarray, loss: MarginLoss, level: 
     return Sublevel(np.array(reached) / radius, lower / np.array(smallest), np.array(smallest))
 
 
-def _sublevel_rows(by_loss: dict[str, Sublevel]) -> list[Row]:
+def _sublevel_rows(by_loss: dict[str, Sublevel]) -> list[Measured]:
     rows = []
     for loss, sets in by_loss.items():
         largest, least = float(sets.radius.max()), float(sets.curvature.max())
         rows += [
-            Row(f"{loss}: largest norm in the sublevel set / R", largest, 1 + 1e-9),
-            Row(f"{loss}: explicit curvature / smallest eigenvalue", least, 1 + 1e-9),
+            Measured(f"{loss}: largest norm in the sublevel set / R", largest, 1 + 1e-9),
+            Measured(f"{loss}: explicit curvature / smallest eigenvalue", least, 1 + 1e-9),
         ]
     return rows + [
-        Row(
+        Measured(
             f"{loss}: minus the smallest eigenvalue in a sublevel set",
             -float(sets.smallest.min()),
             -1e-6,

@@ -18,7 +18,7 @@ import scipy.special
 
 from theory_checks.common.columns import Number, concatenate, stack
 from theory_checks.common.reference import separable_points, weighted_problems
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 
 DEGREES = (1, 2, 3)
 WIDTH = 4  # hidden units of a predictor of degree 2 or 3
@@ -67,15 +67,15 @@ def loss_growth(*, num_sets: int = 4, last: int = 1000, seed: int = 0) -> Check:
         (
             *_growth_rows(by_degree),
             *(
-                Row(f"degree {degree}: smallest left / right side", float(runs.sides.min()))
+                Measured(f"degree {degree}: smallest left / right side", float(runs.sides.min()))
                 for degree, runs in by_degree.items()
             ),
         ),
         assumptions="homogeneous and smooth predictor, L = sum c exp(-u) with all c >= 1, small "
         "steps, from the first step with L <= exp(-2)",
         control=(
-            Row("coefficients w / n: L log(1/L) - sum c u exp(-u)", failure, TOLERANCE),
-            Row(
+            Measured("coefficients w / n: L log(1/L) - sum c u exp(-u)", failure, TOLERANCE),
+            Measured(
                 "coefficients w / n: smoothed - normalized margin",
                 float(np.max(small.smoothed)),
                 TOLERANCE,
@@ -90,22 +90,22 @@ def loss_growth(*, num_sets: int = 4, last: int = 1000, seed: int = 0) -> Check:
     )
 
 
-def _growth_rows(by_degree: dict[int, HomogeneousRun]) -> list[Row]:
+def _growth_rows(by_degree: dict[int, HomogeneousRun]) -> list[Measured]:
     """The lemma for every degree, and the steps of its proof over all degrees."""
     lemma = [
-        Row(f"degree {degree}: 1 - left / right side", 1 - float(runs.sides.min()), TOLERANCE)
+        Measured(f"degree {degree}: 1 - left / right side", 1 - float(runs.sides.min()), TOLERANCE)
         for degree, runs in by_degree.items()
     ]
     every = concatenate(by_degree.values())
     steps = [
-        Row("Euler's identity, error", float(np.max(every.euler)), TOLERANCE),
-        Row("1 - sum c u exp(-u) / (L log(1/L))", float(np.max(-every.key)), TOLERANCE),
-        Row(
+        Measured("Euler's identity, error", float(np.max(every.euler)), TOLERANCE),
+        Measured("1 - sum c u exp(-u) / (L log(1/L))", float(np.max(-every.key)), TOLERANCE),
+        Measured(
             "smoothed - normalized margin",
             float(np.max(every.smoothed - every.margins)),
             TOLERANCE,
         ),
-        Row(
+        Measured(
             "decrease of the smoothed margin in a step",
             float(np.max(-np.diff(every.smoothed))),
             TOLERANCE,

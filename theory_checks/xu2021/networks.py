@@ -14,7 +14,7 @@ import scipy.stats
 
 from theory_checks.common.columns import Number, stack
 from theory_checks.common.reference import curve, mean_interval, slope
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 
 
 def checks(preset: str) -> list[Check]:
@@ -47,10 +47,12 @@ def complexity(*, num_sets: int = 6, count: int = 10, tighten: float = 1.0, seed
         "E sup (1/n) sum eps eta f(x) <= (sqrt(2 H log 2) + 1) prod M sqrt(sum eta^2 |x|^2) / n",
         "EXACT-CORR",
         (
-            Row("depth 1: left / right side", float(ratios[:, 0].max()), 1.0),
-            Row("depth 2: left / right side", float(ratios[:, 1].max()), 1.0),
-            Row("depth 3: left / right side, searched from below", float(ratios[:, 2].max()), 1.0),
-            Row(
+            Measured("depth 1: left / right side", float(ratios[:, 0].max()), 1.0),
+            Measured("depth 2: left / right side", float(ratios[:, 1].max()), 1.0),
+            Measured(
+                "depth 3: left / right side, searched from below", float(ratios[:, 2].max()), 1.0
+            ),
+            Measured(
                 "left side / the moment bound with exp",
                 float(np.max(sides.left / sides.with_exp)),
                 1.0,
@@ -58,8 +60,8 @@ def complexity(*, num_sets: int = 6, count: int = 10, tighten: float = 1.0, seed
         ),
         assumptions=f"inputs fixed; expectation over all 2^{count} signs",
         control=(
-            Row("left side / the moment bound without exp, as printed", printed, 1.0),
-            Row(
+            Measured("left side / the moment bound without exp, as printed", printed, 1.0),
+            Measured(
                 "depth 1: left / right side without the weights",
                 float(np.max(sides.unweighted)),
                 1.0,
@@ -135,14 +137,18 @@ def second_moment(*, num_repeats: int = 2000, seed: int = 0) -> Check:
         "(1/n) sum eta^2 = chi-square + 1 + O_p(1 / sqrt n)",
         "EXACT-CORR",
         (
-            Row("largest |mean error| in standard errors", max(biases), quantile),
-            Row("|slope of log rms error on log n + 1/2|", abs(mean + 0.5), 0.05),
-            Row("farther end of its 95 % interval", max(abs(low + 0.5), abs(high + 0.5)), 0.05),
-            Row("|sqrt(n) rms error / its limit - 1| at n = 30000", abs(ratio - 1), 0.12),
+            Measured("largest |mean error| in standard errors", max(biases), quantile),
+            Measured("|slope of log rms error on log n + 1/2|", abs(mean + 0.5), 0.05),
+            Measured(
+                "farther end of its 95 % interval", max(abs(low + 0.5), abs(high + 0.5)), 0.05
+            ),
+            Measured("|sqrt(n) rms error / its limit - 1| at n = 30000", abs(ratio - 1), 0.12),
         ),
         assumptions="independent inputs, density ratio with four moments",
         control=(
-            Row("sqrt(n) |error|, n = 30000 over n = 100: o(1 / sqrt n), as printed", shrink, 0.5),
+            Measured(
+                "sqrt(n) |error|, n = 30000 over n = 100: o(1 / sqrt n), as printed", shrink, 0.5
+            ),
         ),
         erratum=(
             "By the law of large numbers the remainder is printed as o(1/sqrt n), but sqrt(n) "
@@ -197,19 +203,19 @@ def balance(num_nets: int = 200, *, seed: int = 0) -> Check:
         "theta / |theta|, layers balanced: same function, norms <= 1/sqrt(H), |f| <= C H^(-H/2)",
         "EXACT",
         (
-            Row("change of the function, relative", float(np.max(nets.change)), 1e-12),
-            Row("largest layer norm times sqrt(H)", float(np.max(nets.norm)), 1 + 1e-12),
-            Row("|f| over C H^(-H/2)", float(np.max(nets.value)), 1 + 1e-12),
-            Row("depth 1: distance of |f| / C from 1, its maximum", abs(attained - 1), 1e-12),
+            Measured("change of the function, relative", float(np.max(nets.change)), 1e-12),
+            Measured("largest layer norm times sqrt(H)", float(np.max(nets.norm)), 1 + 1e-12),
+            Measured("|f| over C H^(-H/2)", float(np.max(nets.value)), 1 + 1e-12),
+            Measured("depth 1: distance of |f| / C from 1, its maximum", abs(attained - 1), 1e-12),
         ),
         assumptions="ReLU, no biases, depths 1 to 6",
         control=(
-            Row(
+            Measured(
                 "before balancing: largest layer norm times sqrt(H)",
                 float(np.max(nets.unbalanced)),
                 1 + 1e-12,
             ),
-            Row(
+            Measured(
                 "tanh, not homogeneous: change of the function",
                 float(np.max(nets.tanh_change)),
                 1e-12,

@@ -34,7 +34,7 @@ from theory_checks.common.reference import (
     slope,
     weighted_problems,
 )
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting import linearize_losses, weighted_risk
 from weighting.losses import exponential
 
@@ -100,12 +100,12 @@ def explicit(
         _explicit_rows(found, worst),
         assumptions="exponential loss, |x_i| <= 1, start at zero, step times initial risk <= 1",
         control=(
-            Row(
+            Measured(
                 "left / right side without the divergence, step 0.01",
                 float(np.max(found.small_step)),
                 1.0,
             ),
-            Row(
+            Measured(
                 "(A.6) without log n + KL, far along theta*",
                 float(np.max(found.without_divergence)),
                 1e-12,
@@ -122,16 +122,18 @@ def explicit(
     )
 
 
-def _explicit_rows(found: ExplicitBound, worst: float) -> tuple[Row, ...]:
+def _explicit_rows(found: ExplicitBound, worst: float) -> tuple[Measured, ...]:
     return (
-        Row(
+        Measured(
             "(A.6) at random theta: left - right side, relative",
             float(np.max(found.excess)),
             1e-12,
         ),
-        Row("two forms of its bracket, difference", float(np.max(found.identity)), 1e-12),
-        Row(f"left / right side after 10^0..10^5 steps ({found.ratios.size} cases)", worst, 1.0),
-        Row(
+        Measured("two forms of its bracket, difference", float(np.max(found.identity)), 1e-12),
+        Measured(
+            f"left / right side after 10^0..10^5 steps ({found.ratios.size} cases)", worst, 1.0
+        ),
+        Measured(
             "library's gradient of the weighted risk, relative error",
             float(np.max(found.gradient)),
             1e-12,
@@ -277,7 +279,7 @@ def rate(
         (*_slope_rows(found), *_limit_rows(found)),
         assumptions="exponential loss, constant step, dual weights of at least 0.15",
         control=(
-            Row(
+            Measured(
                 "margin times the growth of |theta_t - theta* log t| per log t, as printed",
                 unit,
                 0.25,
@@ -303,33 +305,35 @@ def rate(
     )
 
 
-def _slope_rows(found: DirectionRates) -> list[Row]:
+def _slope_rows(found: DirectionRates) -> list[Measured]:
     """|theta_t / |theta_t| - theta*| is of order 1 / |theta_t|, and 1 / log t in the end."""
     mean, low, high = mean_interval(found.slopes)
     raw, raw_low, raw_high = mean_interval(found.raw_slopes)
     return [
-        Row("steps 1 / (L sqrt t): |slope of log distance on log norm + 1|", abs(mean + 1), 0.02),
-        Row("farther end of its 95 % interval", max(abs(low + 1), abs(high + 1)), 0.02),
-        Row("constant steps: slope on log log t (steeper: the norm starts late)", raw),
-        Row("its interval's lower end", raw_low),
-        Row("its interval's upper end", raw_high),
+        Measured(
+            "steps 1 / (L sqrt t): |slope of log distance on log norm + 1|", abs(mean + 1), 0.02
+        ),
+        Measured("farther end of its 95 % interval", max(abs(low + 1), abs(high + 1)), 0.02),
+        Measured("constant steps: slope on log log t (steeper: the norm starts late)", raw),
+        Measured("its interval's lower end", raw_low),
+        Measured("its interval's upper end", raw_high),
     ]
 
 
-def _limit_rows(found: DirectionRates) -> list[Row]:
+def _limit_rows(found: DirectionRates) -> list[Measured]:
     """theta_t - theta* log t / gamma* converges, to a limit that the weights choose."""
     error = np.max(found.errors, axis=0)  # [T]
     angle, _, angle_high = mean_interval(np.log(found.angle_ratios))
     return [
-        Row("largest distance of theta_t - theta* log t / margin from its limit", error[-1]),
-        Row("the same over a decade earlier", error[-1] / error[-1 - DECADE], 0.6),
-        Row(
+        Measured("largest distance of theta_t - theta* log t / margin from its limit", error[-1]),
+        Measured("the same over a decade earlier", error[-1] / error[-1 - DECADE], 0.6),
+        Measured(
             "margin times the growth of |theta_t - theta* log t / margin| per log t",
             float(np.max(found.growth)),
             0.25,
         ),
-        Row("largest angle between arms over two decades, geometric mean", np.exp(angle)),
-        Row("upper end of its 95 % interval", float(np.exp(angle_high)), 0.8),
+        Measured("largest angle between arms over two decades, geometric mean", np.exp(angle)),
+        Measured("upper end of its 95 % interval", float(np.exp(angle_high)), 0.8),
     ]
 
 
@@ -406,10 +410,10 @@ def speed(*, num_sets: int = 60, last: int = 10_000, seed: int = 2) -> Check:
         rows += _matched_rows(slower["like p*"][:, index], ratio, time)
         inverse = slower["inverse margin"][:, index].mean()
         against = slower["random"][:, index].mean()
-        rows.append(Row("inverse margin: share not nearer", inverse))
+        rows.append(Measured("inverse margin: share not nearer", inverse))
         control += [
-            Row(f"away from p*: share not nearer, t = {time}", against, 1 - SHARE),
-            Row("inverse margin: share not nearer", inverse, 1 - SHARE),
+            Measured(f"away from p*: share not nearer, t = {time}", against, 1 - SHARE),
+            Measured("inverse margin: share not nearer", inverse, 1 - SHARE),
         ]
     share = np.mean(arms["inverse margin"] < arms["uniform"])
     return Check(
@@ -446,19 +450,19 @@ def _with_opposite(problems: Problems) -> np.ndarray:
     return weights.reshape(problems.weights.shape)
 
 
-def _matched_rows(slower: np.ndarray, log_ratio: np.ndarray, time: int) -> list[Row]:
+def _matched_rows(slower: np.ndarray, log_ratio: np.ndarray, time: int) -> list[Measured]:
     """Weights like p* against uniform ones on S data sets, after `time` steps."""
     upper = scipy.stats.binomtest(int(slower.sum()), len(slower)).proportion_ci(method="exact").high
     mean, _, high = mean_interval(log_ratio)
     return [
-        Row(f"like p*: share not nearer, t = {time}", slower.mean(), 1 - SHARE),
-        Row("upper end of its 95 % interval", float(upper)),
-        Row("ratio of distances, geometric mean", np.exp(mean)),
-        Row("upper end of its 95 % interval", float(np.exp(high)), 0.5),
+        Measured(f"like p*: share not nearer, t = {time}", slower.mean(), 1 - SHARE),
+        Measured("upper end of its 95 % interval", float(upper)),
+        Measured("ratio of distances, geometric mean", np.exp(mean)),
+        Measured("upper end of its 95 % interval", float(np.exp(high)), 0.5),
     ]
 
 
-def _order_rows(problems: Problems, distances: np.ndarray) -> list[Row]:
+def _order_rows(problems: Problems, distances: np.ndarray) -> list[Measured]:
     """Whether the arms with the smaller KL(p*, w) are nearer: distances [S, A]."""
     order = [
         np.corrcoef(scipy.stats.rankdata(k), scipy.stats.rankdata(d))[0, 1]
@@ -466,6 +470,6 @@ def _order_rows(problems: Problems, distances: np.ndarray) -> list[Row]:
     ]
     mean, low, _ = mean_interval(np.array(order))
     return [
-        Row("minus the arms' rank correlation of KL and distance, mean", -mean),
-        Row("its interval's far end", -low, 0.0),
+        Measured("minus the arms' rank correlation of KL and distance, mean", -mean),
+        Measured("its interval's far end", -low, 0.0),
     ]

@@ -30,7 +30,7 @@ import numpy as np
 from theory_checks.common.columns import Number, concatenate, stack
 from theory_checks.common.descent import descend, log_spaced
 from theory_checks.common.reference import curve, distance, mean_interval, slope
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.margin_losses import LOSSES
 from theory_checks.xu2021.proposition2_part import largest_part
 from theory_checks.xu2021.proposition2_problem import (
@@ -121,35 +121,35 @@ def risk(*, num_sets: int = 3, last: int = 100_000, seed: int = 2) -> Check:
     )
 
 
-def _risk_rows(found: RiskShares) -> tuple[Row, ...]:
+def _risk_rows(found: RiskShares) -> tuple[Measured, ...]:
     return (
-        Row(
+        Measured(
             f"risk above its infimum / B_t ({found.risk.size} cases)",
             float(np.max(found.risk)),
             1.0,
         ),
-        Row(
+        Measured(
             "(A.10): separable part's risk at z / its bound",
             float(np.max(found.at_z)),
             1 + 1e-12,
         ),
-        Row("(A.11): 2 eta t (L_t - L(z)) / |z|^2", float(np.max(found.regret)), 1.0),
-        Row(
+        Measured("(A.11): 2 eta t (L_t - L(z)) / |z|^2", float(np.max(found.regret)), 1.0),
+        Measured(
             "h(distance) times curvature / the rest's risk above its minimum",
             float(np.max(found.convexity)),
             1 + 1e-6,
         ),
-        Row("h(distance) times curvature / B_t", float(np.max(found.square)), 1.0),
-        Row(
+        Measured("h(distance) times curvature / B_t", float(np.max(found.square)), 1.0),
+        Measured(
             "seen, not proved: distance times curvature / twice the whole risk's excess",
             float(np.max(found.whole)),
         ),
     )
 
 
-def _broken_risk_rows(found: RiskShares, long: np.ndarray) -> tuple[Row, ...]:
+def _broken_risk_rows(found: RiskShares, long: np.ndarray) -> tuple[Measured, ...]:
     return tuple(
-        Row(quantity, float(np.max(values)), 1.0)
+        Measured(quantity, float(np.max(values)), 1.0)
         for quantity, values in (
             (
                 "the distance, not squared, in the last display of A.3: left / right side",
@@ -289,8 +289,8 @@ def rate(*, num_sets: int = 3, last: int = 1_000_000, seed: int = 3) -> Check:
         ),
         assumptions="exponential loss, eta = 1, start at zero, weights of mean one, unique dual",
         control=(
-            Row("C + log^2 t / margin, as printed: largest", float(once.max()), 1.0),
-            Row(
+            Measured("C + log^2 t / margin, as printed: largest", float(once.max()), 1.0),
+            Measured(
                 "theta_t - theta - theta*_sep, called convergent: margin times growth per log t",
                 float(np.max(_per_log_time(found.printed_growth))),
                 0.25,
@@ -355,28 +355,28 @@ def _over_arms(values: np.ndarray) -> np.ndarray:
 
 def _span_rows(
     found: SpanRates, lengths: np.ndarray, sizes: np.ndarray, times: np.ndarray
-) -> list[Row]:
+) -> list[Measured]:
     """|Pi_S theta_t - theta~| falls like 1 / t, to the derived limit: lengths [K, T], sizes [K]."""
     late = slice(-1 - DECADE, None)
     slopes = slope(np.log(times[late]), np.log(lengths[:, late] / times[late]))
     mean, low, high = mean_interval(_over_arms(slopes))
     errors = np.linalg.norm(found.scaled - found.limit[:, None], axis=-1) / sizes[:, None]
     return [
-        Row("slope of log distance on S on log t over the last decade, mean", mean),
-        Row("its 95 % interval, lower end", low),
-        Row("upper end (proved: at most -1/2 in the limit)", high, -0.5),
-        Row(
+        Measured("slope of log distance on S on log t over the last decade, mean", mean),
+        Measured("its 95 % interval, lower end", low),
+        Measured("upper end (proved: at most -1/2 in the limit)", high, -0.5),
+        Measured(
             "curvature times distance / (2 B_t), largest at any t",
             float(np.max(found.bounded)),
             1.0,
         ),
-        Row(
+        Measured(
             "t times the vector on S: median relative distance from its limit",
             float(np.median(errors[:, -1])),
             0.5,
         ),
-        Row("largest", float(errors[:, -1].max())),
-        Row(
+        Measured("largest", float(errors[:, -1].max())),
+        Measured(
             "over that a decade earlier",
             float(errors[:, -1].max() / errors[:, -1 - DECADE].max()),
             0.8,
@@ -384,36 +384,38 @@ def _span_rows(
     ]
 
 
-def _printed_rate_rows(printed: np.ndarray, times: np.ndarray) -> list[Row]:
+def _printed_rate_rows(printed: np.ndarray, times: np.ndarray) -> list[Measured]:
     """t |Pi_S theta_t - theta~| / log^2 t from the second record on, [K, T - 1]."""
     falls = np.log(printed[:, -1] / printed[:, -1 - DECADE])
     fall, _, fall_high = mean_interval(_over_arms(falls))
     return [
-        Row(
+        Measured(
             "largest t distance / log^2 t from t = 1000 on",
             float(printed[:, times[1:] >= 1000].max()),
         ),
-        Row("its change over the last decade, geometric mean", float(np.exp(fall))),
-        Row("upper end of its 95 % interval", float(np.exp(fall_high))),
+        Measured("its change over the last decade, geometric mean", float(np.exp(fall))),
+        Measured("upper end of its 95 % interval", float(np.exp(fall_high))),
     ]
 
 
-def _direction_rows(found: SpanRates) -> list[Row]:
+def _direction_rows(found: SpanRates) -> list[Measured]:
     """theta_t - theta*_sep log t / gamma_sep converges, and the direction to theta*_sep."""
     left, across, whole = found.left, found.across, found.direction
     return [
-        Row(
+        Measured(
             "theta_t - theta*_sep log t / margin: largest distance from its limit",
             float(left[:, -1].max()),
         ),
-        Row(
+        Measured(
             "over that a decade earlier",
             float(left[:, -1].max() / left[:, -1 - DECADE].max()),
             0.6,
         ),
-        Row("direction across S: largest distance from theta*_sep", float(across[:, -1].max())),
-        Row("direction: largest distance from theta*_sep", float(whole[:, -1].max())),
-        Row(
+        Measured(
+            "direction across S: largest distance from theta*_sep", float(across[:, -1].max())
+        ),
+        Measured("direction: largest distance from theta*_sep", float(whole[:, -1].max())),
+        Measured(
             "over that a decade earlier",
             float((whole[:, -1] / whole[:, -1 - DECADE]).max()),
             0.95,
@@ -423,24 +425,26 @@ def _direction_rows(found: SpanRates) -> list[Row]:
 
 def _narrow_rows(
     problems: list[OverlappingProblem], gammas: np.ndarray, once: np.ndarray, twice: np.ndarray
-) -> list[Row]:
+) -> list[Measured]:
     """The limit depends on the weights; and on the margin, through its square."""
     thetas = np.array([problem.theta for problem in problems]).reshape(-1, len(ARMS), SIZE)
     moved = np.linalg.norm(thetas[:, ARMS.index("1:5")] - thetas[:, ARMS.index("5:1")], axis=1)
     return [
-        Row("minimisers of 1:5 and 5:1: minus the smallest distance", -float(moved.min()), -0.1),
-        Row(
+        Measured(
+            "minimisers of 1:5 and 5:1: minus the smallest distance", -float(moved.min()), -0.1
+        ),
+        Measured(
             f"margins {gammas[0]:.2g}..{gammas[-1]:.2g}: largest t distance / "
             "(C + log^2 t / margin^2)",
             float(twice.max()),
             1.0,
         ),
-        Row(
+        Measured(
             "minus the slope of its largest value on log(1 / margin) with margin, as printed",
             -float(slope(-np.log(gammas), np.log(once))),
             -0.3,
         ),
-        Row("the slope with margin^2", float(slope(-np.log(gammas), np.log(twice))), 0.0),
+        Measured("the slope with margin^2", float(slope(-np.log(gammas), np.log(twice))), 0.0),
     ]
 
 

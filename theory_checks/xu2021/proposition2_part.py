@@ -11,7 +11,7 @@ import scipy.optimize
 
 from theory_checks.common.columns import Number, stack
 from theory_checks.common.reference import solve_max_margin
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from theory_checks.xu2021.proposition2_problem import SHAPES, OverlappingSet, overlapping_set
 from weighting.implicit_bias.max_margin import max_margin
 from weighting.implicit_bias.separable_part import separable_part, split_parameters
@@ -54,13 +54,13 @@ def largest_part(*, num_sets: int = 30, num_small: int = 300, seed: int = 0) -> 
         "EXACT",
         (
             *_constructed_rows(stack(constructed)),
-            Row(
+            Measured(
                 f"{num_small} integer sets, by enumeration: points put elsewhere",
                 float(np.sum(planar.misplaced)),
                 0,
             ),
-            Row("of them with both a part and a rest", float(np.sum(planar.is_mixed))),
-            Row(
+            Measured("of them with both a part and a rest", float(np.sum(planar.is_mixed))),
+            Measured(
                 f"of {np.sum(planar.tried)} directions in the plane, all sign patterns: right on "
                 "a point of the rest and wrong on none",
                 float(np.sum(planar.violations)),
@@ -69,17 +69,17 @@ def largest_part(*, num_sets: int = 30, num_small: int = 300, seed: int = 0) -> 
         ),
         assumptions="no intercept; constructed sets in up to three dimensions",
         control=(
-            Row(
+            Measured(
                 "all points that one hyperplane gets right: points put elsewhere",
                 float(np.sum(planar.popular)),
                 0,
             ),
-            Row(
+            Measured(
                 "directions right on a point of its rest and wrong on none",
                 float(np.sum(planar.popular_violations)),
                 0,
             ),
-            Row(
+            Measured(
                 "one point of the part moved to the rest: such directions",
                 float(np.sum(planar.moved)),
                 0,
@@ -88,25 +88,25 @@ def largest_part(*, num_sets: int = 30, num_small: int = 300, seed: int = 0) -> 
     )
 
 
-def _constructed_rows(sets: ConstructedPart) -> tuple[Row, ...]:
+def _constructed_rows(sets: ConstructedPart) -> tuple[Measured, ...]:
     return (
-        Row(
+        Measured(
             f"{np.size(sets.misplaced)} constructed sets: points put elsewhere",
             float(np.sum(sets.misplaced)),
             0,
         ),
-        Row(
+        Measured(
             "A.3, one program per point: points put elsewhere",
             float(np.sum(sets.misplaced_each)),
             0,
         ),
-        Row(
+        Measured(
             "minus the smallest margin of its sum of theta_i on the part",
             -float(np.min(sets.margin)),
             -1e-3,
         ),
-        Row("its largest product on the rest", float(np.max(sets.rest_product)), 1e-9),
-        Row(
+        Measured("its largest product on the rest", float(np.max(sets.rest_product)), 1e-9),
+        Measured(
             "margin of the part against least squares, relative",
             float(np.max(sets.disagreement)),
             1e-9,

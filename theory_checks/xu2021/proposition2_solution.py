@@ -9,7 +9,7 @@ import scipy.special
 
 from theory_checks.common.columns import Number, concatenate, stack
 from theory_checks.common.reference import curve, mean_interval
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.margin_losses import LOSSES
 from theory_checks.xu2021.proposition2_problem import (
     ARMS,
@@ -68,12 +68,12 @@ def solution(*, num_sets: int = 8, num_starts: int = 10, seed: int = 1) -> Check
         (*_uniqueness_rows(found, num_starts), *_movement_rows(moves)),
         assumptions="positive weights; exponential and logistic loss",
         control=(
-            Row(
+            Measured(
                 "separable points included: largest distance from theta",
                 float(np.max(whole)),
                 PRECISION,
             ),
-            Row(
+            Measured(
                 "minimiser of the weights swapped: largest distance",
                 float(np.max(moves)),
                 PRECISION,
@@ -88,31 +88,33 @@ def solution(*, num_sets: int = 8, num_starts: int = 10, seed: int = 1) -> Check
     )
 
 
-def _uniqueness_rows(found: dict[str, Minimisers], num_starts: int) -> list[Row]:
+def _uniqueness_rows(found: dict[str, Minimisers], num_starts: int) -> list[Measured]:
     every = concatenate(found.values())
     return [
-        Row(
+        Measured(
             f"library, {num_starts} starts: largest distance",
             float(np.max(every.library)),
             PRECISION,
         ),
-        Row(f"SciPy, {num_starts} starts: largest distance", float(np.max(every.scipy)), PRECISION),
-        Row("gradient there in the whole space", float(np.max(every.gradient)), 1e-11),
-        Row("norm over its explicit bound", float(np.max(every.norm)), 1.0),
+        Measured(
+            f"SciPy, {num_starts} starts: largest distance", float(np.max(every.scipy)), PRECISION
+        ),
+        Measured("gradient there in the whole space", float(np.max(every.gradient)), 1e-11),
+        Measured("norm over its explicit bound", float(np.max(every.norm)), 1.0),
     ]
 
 
-def _movement_rows(moves: np.ndarray) -> list[Row]:
+def _movement_rows(moves: np.ndarray) -> list[Measured]:
     """|theta~(1:5) - theta~(5:1)| of S sets and both losses, [S, 2]."""
     mean, low, _ = mean_interval(moves.mean(axis=1))
     return [
-        Row(
+        Measured(
             "class weights 1:5 and 5:1: minus the smallest distance of minimisers",
             -float(np.min(moves)),
             -0.1,
         ),
-        Row("their mean distance", mean),
-        Row("minus the lower end of its 95 % interval", -low, -0.1),
+        Measured("their mean distance", mean),
+        Measured("minus the lower end of its 95 % interval", -low, -0.1),
     ]
 
 

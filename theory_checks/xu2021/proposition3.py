@@ -28,7 +28,7 @@ from theory_checks.common.reference import (
     separable_points,
     weighted_problems,
 )
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.proposition3_networks import network
 
 FACTORS = (1.1, 1.5, 2.0)  # tau
@@ -81,8 +81,8 @@ def asymptotic(*, num_sets: int = 8, tighten: float = 1.0, seed: int = 0) -> Che
         _gap_rows(found, ratio),
         assumptions="separable, exponential loss, weights of sum one, global minimiser",
         control=(
-            Row("(A.13) with max for min, as printed: left / right side", maximum, 1.0),
-            Row("gap over a fifth of its bound", 5 * ratio, 1.0),
+            Measured("(A.13) with max for min, as printed: left / right side", maximum, 1.0),
+            Measured("gap over a fifth of its bound", 5 * ratio, 1.0),
         ),
         erratum=(
             "A.4 defines margins by max_i, with which (A.13) fails by factors up to "
@@ -102,25 +102,25 @@ def asymptotic(*, num_sets: int = 8, tighten: float = 1.0, seed: int = 0) -> Che
     )
 
 
-def _gap_rows(found: MarginGaps, ratio: float) -> tuple[Row, ...]:
+def _gap_rows(found: MarginGaps, ratio: float) -> tuple[Measured, ...]:
     paths = found.relative.reshape(-1, len(LAMBDAS))  # [S A, L]
     spread = np.ptp(found.gap[..., -1], axis=1)  # between the weightings of a set
     return (
-        Row("margin of theta_lambda - margin*", float(np.max(-found.gap)), 1e-12),
-        Row("gap over its bound, lambda 1e-1..1e-10", ratio, 1.0),
-        Row(
+        Measured("margin of theta_lambda - margin*", float(np.max(-found.gap)), 1e-12),
+        Measured("gap over its bound, lambda 1e-1..1e-10", ratio, 1.0),
+        Measured(
             "mean gap at lambda 1e-10 over mean gap at 1e-5",
             float(paths[:, -1].mean() / paths[:, 4].mean()),
             0.8,
         ),
-        Row(
+        Measured(
             "share of paths with a larger gap at 1e-10 than at 1e-1",
             float(np.mean(paths[:, -1] > paths[:, 0])),
         ),
-        Row("largest gap at 1e-10 over margin*", float(paths[:, -1].max()), 0.25),
-        Row("mean gap at 1e-10 over margin*", float(paths[:, -1].mean()), 0.1),
-        Row("largest difference of margins between weightings at 1e-10", float(spread.max())),
-        Row(
+        Measured("largest gap at 1e-10 over margin*", float(paths[:, -1].max()), 0.25),
+        Measured("mean gap at 1e-10 over margin*", float(paths[:, -1].mean()), 0.1),
+        Measured("largest difference of margins between weightings at 1e-10", float(spread.max())),
+        Measured(
             "the line printed with a minus sign: its left side, always below 1",
             float(np.max(found.vacuous)),
             1.0,
@@ -205,23 +205,25 @@ def finite(*, num_sets: int = 8, num_rays: int = 200, seed: int = 1) -> Check:
         "within a factor tau of the optimum: margin >= an explicit bound -> margin* / tau^(1/r)",
         "EXACT-CORR",
         (
-            Row(
+            Measured(
                 f"bound / margin on the sublevel sets' edge ({edges.margins.size} points)",
                 float(np.max(edges.bound[:, None] / edges.margins)),
                 1.0,
             ),
-            Row(
+            Measured(
                 "bound / margin of the first descent iterate inside",
                 max(ratio for own in found for ratio in own.descent),
                 1.0,
             ),
-            Row("points outside their sublevel set", int(np.sum(edges.is_outside)), 0),
-            Row("margin* / (10 tau^(1/r)) over margin at lambda 1e-10", float(np.max(tenth)), 1.0),
+            Measured("points outside their sublevel set", int(np.sum(edges.is_outside)), 0),
+            Measured(
+                "margin* / (10 tau^(1/r)) over margin at lambda 1e-10", float(np.max(tenth)), 1.0
+            ),
             *_asymptote_rows(),
         ),
         assumptions="as for the minimiser; 1 < tau <= 2; lambda small enough for a positive bound",
         control=(
-            Row(
+            Measured(
                 "points within a factor 1e6: (bound - margin) / bound",
                 float(np.max(control)),
                 0.0,
@@ -230,16 +232,16 @@ def finite(*, num_sets: int = 8, num_rays: int = 200, seed: int = 1) -> Check:
     )
 
 
-def _asymptote_rows() -> tuple[Row, ...]:
+def _asymptote_rows() -> tuple[Measured, ...]:
     """The bound over its limit gamma* / tau^(1/r), for gamma* = 0.3, tau = 3/2, r = 2."""
     ratios = [
         _lower_bound(0.3, 10.0**-exponent, 1.5, 2.0, 0.01) * 1.5**0.5 / 0.3
         for exponent in (10, 30, 100, 300)
     ]
     return (
-        Row("bound / its limit at lambda 1e-10", ratios[0]),
-        Row("1 - bound / its limit at lambda 1e-300", 1 - ratios[-1], 0.05),
-        Row(
+        Measured("bound / its limit at lambda 1e-10", ratios[0]),
+        Measured("1 - bound / its limit at lambda 1e-300", 1 - ratios[-1], 0.05),
+        Measured(
             "largest decrease of bound / limit from 1e-10 to 1e-300",
             -float(np.min(np.diff(ratios))),
             0,

@@ -16,7 +16,7 @@ import scipy.optimize
 from jax import Array
 
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 
 WIDTH = 5  # hidden units
 COUNT = 12  # training points
@@ -83,12 +83,12 @@ def network(*, num_sets: int = 6, num_restarts: int = 32, seed: int = 2) -> Chec
         assumptions=f"{COUNT} points in the plane that a ReLU network of three units labels, "
         f"{WIDTH} hidden units, exponential loss, r = 2, the best of {num_restarts} restarts",
         control=(
-            Row(
+            Measured(
                 "every restart, also local minima: gap over its bound",
                 float(np.max(found.gap / found.bound)),
                 1.0,
             ),
-            Row("gap over a fifth of its bound", 5 * ratio, 1.0),
+            Measured("gap over a fifth of its bound", 5 * ratio, 1.0),
         ),
         plot=Plot(
             "1 / lambda",
@@ -104,36 +104,38 @@ def network(*, num_sets: int = 6, num_restarts: int = 32, seed: int = 2) -> Chec
 
 def _certificate_rows(
     problems: NetworkProblems, found: NetworkGaps, ratio: float
-) -> tuple[Row, ...]:
+) -> tuple[Measured, ...]:
     """How near the best restart is to the minimum, the bracket to gamma*, and the gap's bound."""
     width = float(np.max(problems.brackets[:, 1] / problems.brackets[:, 0] - 1))
     return (
-        Row("best risk over its lower bound by duality, less 1", float(np.max(found.excess))),
-        Row("bracket of margin*, relative", width),
-        Row("any restart's margin above margin*, relative", float(np.max(-found.relative)), 1e-9),
-        Row("gap over log(1 / w_min) / |theta|^2, lambda 1e-2..1e-12", ratio, 1.0),
+        Measured("best risk over its lower bound by duality, less 1", float(np.max(found.excess))),
+        Measured("bracket of margin*, relative", width),
+        Measured(
+            "any restart's margin above margin*, relative", float(np.max(-found.relative)), 1e-9
+        ),
+        Measured("gap over log(1 / w_min) / |theta|^2, lambda 1e-2..1e-12", ratio, 1.0),
     )
 
 
-def _network_rows(gaps: np.ndarray, log_risks: np.ndarray) -> tuple[Row, ...]:
+def _network_rows(gaps: np.ndarray, log_risks: np.ndarray) -> tuple[Measured, ...]:
     """The best restarts' gaps over gamma*, [K, L]."""
     between = np.abs(gaps[::2] - gaps[1::2])  # of the two weightings
     near = np.mean(log_risks[:, :, -1] < log_risks.min(axis=1)[:, None, -1] + 1e-2)
     return (
-        Row("mean gap over margin* at lambda 1e-2", float(gaps[:, 0].mean())),
-        Row("mean gap over margin* at lambda 1e-12", float(gaps[:, -1].mean())),
-        Row("largest gap over margin* at lambda 1e-12", float(gaps[:, -1].max())),
-        Row(
+        Measured("mean gap over margin* at lambda 1e-2", float(gaps[:, 0].mean())),
+        Measured("mean gap over margin* at lambda 1e-12", float(gaps[:, -1].mean())),
+        Measured("largest gap over margin* at lambda 1e-12", float(gaps[:, -1].max())),
+        Measured(
             "mean gap at lambda 1e-12 over mean gap at 1e-6",
             float(gaps[:, -1].mean() / gaps[:, 2].mean()),
             0.8,
         ),
-        Row(
+        Measured(
             "uniform and random weights: largest difference of gap / margin* at 1e-2",
             float(between[:, 0].max()),
         ),
-        Row("the same at 1e-12", float(between[:, -1].max())),
-        Row("share of restarts within 1 % of the best risk at 1e-12", float(near)),
+        Measured("the same at 1e-12", float(between[:, -1].max())),
+        Measured("share of restarts within 1 % of the best risk at 1e-12", float(near)),
     )
 
 

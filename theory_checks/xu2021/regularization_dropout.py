@@ -29,7 +29,7 @@ from theory_checks.common.reference import (
     separable_points,
     weighted_problems,
 )
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.regularization_linear import interval_rows, mean_angles
 
 KEPT = 0.5  # probability that an input survives dropout
@@ -77,7 +77,7 @@ def dropout(
         (
             *_cone_rows(rng, num_cones),
             *_bounded_rows(problems, paths.mixed, minima),
-            Row(
+            Measured(
                 "fresh masks at every step: mean norm, second half over first half",
                 float(noisy[:, -1].mean() / noisy[:, 0].mean()),
             ),
@@ -85,7 +85,7 @@ def dropout(
         ),
         assumptions="separable data, exponential loss, inverted dropout of inputs, expected risk",
         control=(
-            Row(
+            Measured(
                 "no dropout: growth of the norm, last quarter decade",
                 float(_growths(paths.plain).max()),
                 STILL,
@@ -133,7 +133,7 @@ def _dropout_paths(problems: Problems, times: np.ndarray, kept: float) -> Dropou
     )
 
 
-def _cone_rows(rng: np.random.Generator, count: int) -> list[Row]:
+def _cone_rows(rng: np.random.Generator, count: int) -> list[Measured]:
     """The criterion, against a linear program on random points of three features."""
     criterion, is_open = [], []
     for _ in range(count):
@@ -142,12 +142,14 @@ def _cone_rows(rng: np.random.Generator, count: int) -> list[Row]:
         is_open.append(unbounded_direction(points))
     disagreements = int(np.sum(np.array(criterion) != np.array(is_open)))
     return [
-        Row("random cones: criterion against linear programming, disagreements", disagreements, 0),
-        Row("of them open, share", sum(is_open) / count),
+        Measured(
+            "random cones: criterion against linear programming, disagreements", disagreements, 0
+        ),
+        Measured("of them open, share", sum(is_open) / count),
     ]
 
 
-def _bounded_rows(problems: Problems, mixed: np.ndarray, minima: np.ndarray) -> list[Row]:
+def _bounded_rows(problems: Problems, mixed: np.ndarray, minima: np.ndarray) -> list[Measured]:
     """No feature separates: descent [K, T, D] ends at finite minimisers [K, D], of the weights."""
     sizes = np.linalg.norm(minima, axis=-1)
     off = np.linalg.norm(mixed[:, -1] - minima, axis=-1) / sizes
@@ -155,36 +157,36 @@ def _bounded_rows(problems: Problems, mixed: np.ndarray, minima: np.ndarray) -> 
     margins = np.einsum("kd,knd->kn", minima, problems.points).min(axis=-1)
     angles = mean_angles(problems, minima[:, None])[:, 0]
     return [
-        Row(
+        Measured(
             "no separating feature: growth of the norm, last quarter decade",
             float(_growths(mixed).max()),
             STILL,
         ),
-        Row(
+        Measured(
             "distance of the last iterate from the minimiser, relative, largest",
             float(off.max()),
             1e-2,
         ),
-        Row("norm along descent over twice the minimiser's", float(np.max(reach)), 1.0),
-        Row("norm of the minimisers, largest", float(sizes.max())),
-        Row("minimisers that do not separate the data, share", float(np.mean(margins <= 0))),
+        Measured("norm along descent over twice the minimiser's", float(np.max(reach)), 1.0),
+        Measured("norm of the minimisers, largest", float(sizes.max())),
+        Measured("minimisers that do not separate the data, share", float(np.mean(margins <= 0))),
         *interval_rows(
             "mean angle of the minimisers of five weightings, degrees", mean_interval(angles)
         ),
     ]
 
 
-def _divergent_rows(paths: DropoutPaths, kept: float) -> list[Row]:
+def _divergent_rows(paths: DropoutPaths, kept: float) -> list[Measured]:
     """One feature separates: its parameter grows like p log t / min_i z_i1."""
     first = paths.single[:, :, 0]
     rate = (first[:, -1] - first[:, -5]) / np.log(10) * paths.nearest / kept
     return [
-        Row(
+        Measured(
             "one separating feature: minus the smallest growth of the norm",
             -float(_growths(paths.single).min()),
             -STILL,
         ),
-        Row(
+        Measured(
             "|growth of its parameter over p log t / min z - 1|, mean",
             float(np.mean(np.abs(rate - 1))),
             0.3,

@@ -24,7 +24,7 @@ from theory_checks.common.reference import (
     slope,
     weighted_problems,
 )
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 
 LAMBDAS = 10.0 ** -np.array([-2, 1, 2, 3, 5, 7, 9])
 
@@ -42,7 +42,7 @@ def penalty(*, num_sets: int = 12, tighten: float = 1.0, seed: int = 0) -> Check
         (*_bound_rows(problems, paths, tighten), *_lambda_rows(problems, paths, angles)),
         assumptions="linear, separable, exponential loss, global minimisers, five weightings",
         control=(
-            Row(
+            Measured(
                 "not separable: mean angle at lambda = 1e-9 over that at 0.1",
                 float(mixed[:, -1].mean() / mixed[:, 1].mean()),
                 0.5,
@@ -60,7 +60,7 @@ def penalty(*, num_sets: int = 12, tighten: float = 1.0, seed: int = 0) -> Check
     )
 
 
-def _bound_rows(problems: Problems, paths: np.ndarray, tighten: float) -> list[Row]:
+def _bound_rows(problems: Problems, paths: np.ndarray, tighten: float) -> list[Measured]:
     """The two derived bounds on minimisers [K, L, D]: of all lambda, and of the largest."""
     norms = np.linalg.norm(paths, axis=-1)
     smallest = problems.weights.min(axis=1) / problems.weights.sum(axis=1)  # omega_min
@@ -70,12 +70,12 @@ def _bound_rows(problems: Problems, paths: np.ndarray, tighten: float) -> list[R
     strong = distance(paths[:, 0], unit(means))
     room = 2 * np.expm1(norms[:, 0]) / np.linalg.norm(means, axis=-1)
     return [
-        Row(
+        Measured(
             "distance of two minimisers' directions over its bound",
             float(np.max(_pairs_apart(problems, paths) / bounds)),
             1.0,
         ),
-        Row(
+        Measured(
             "lambda = 100: distance from the weighted mean over its bound",
             float(np.max(strong / room)),
             1.0,
@@ -83,11 +83,11 @@ def _bound_rows(problems: Problems, paths: np.ndarray, tighten: float) -> list[R
     ]
 
 
-def _lambda_rows(problems: Problems, paths: np.ndarray, angles: np.ndarray) -> list[Row]:
+def _lambda_rows(problems: Problems, paths: np.ndarray, angles: np.ndarray) -> list[Measured]:
     margins = np.einsum("ktd,knd->ktn", paths, problems.points).min(axis=-1)
     trend = mean_interval(slope(np.log(np.log(1 / LAMBDAS[2:])), np.log(angles[:, 2:])))
     rows = [
-        Row(
+        Measured(
             "mean angle at lambda = 1e-9 over that at 0.1",
             float(angles[:, -1].mean() / angles[:, 1].mean()),
             0.5,
@@ -98,7 +98,7 @@ def _lambda_rows(problems: Problems, paths: np.ndarray, angles: np.ndarray) -> l
         rows += interval_rows(name, mean_interval(values))
     rows += interval_rows("slope of log angle on log log(1/lambda), 1e-2 to 1e-9", trend)
     not_separating = float(np.mean(margins[:, 1] <= 0))
-    rows.append(Row("lambda = 0.1: share of minimisers that do not separate", not_separating))
+    rows.append(Measured("lambda = 0.1: share of minimisers that do not separate", not_separating))
     return rows
 
 
@@ -117,7 +117,7 @@ def stopping(*, num_sets: int = 12, last: int = 100_000, seed: int = 0) -> Check
         _stopping_rows(problems, paths, angles, times),
         assumptions="linear, separable, exponential loss, constant step, five weightings",
         control=(
-            Row(
+            Measured(
                 "not separable: mean angle at the last step over that at the first",
                 float(mixed[:, -1].mean() / mixed[:, 0].mean()),
                 0.6,
@@ -137,13 +137,13 @@ def stopping(*, num_sets: int = 12, last: int = 100_000, seed: int = 0) -> Check
 
 def _stopping_rows(
     problems: Problems, paths: np.ndarray, angles: np.ndarray, times: np.ndarray
-) -> tuple[Row, ...]:
+) -> tuple[Measured, ...]:
     """Four records are a factor of ten in time."""
     first = float(np.max(distance(paths[:, 0], unit(_weighted_means(problems)))))
     margins = np.einsum("ktd,knd->ktn", paths, problems.points).min(axis=-1)
     rows = [
-        Row("step 1: distance from the direction of the weighted mean", first, 1e-12),
-        Row(
+        Measured("step 1: distance from the direction of the weighted mean", first, 1e-12),
+        Measured(
             "mean angle at the last step over that at the first",
             float(angles[:, -1].mean() / angles[:, 0].mean()),
             0.6,
@@ -155,7 +155,7 @@ def _stopping_rows(
     return (
         *rows,
         *interval_rows("slope of the angle on log t, from step 10", trend),
-        Row("step 10: share that does not separate", float(np.mean(margins[:, 4] <= 0))),
+        Measured("step 10: share that does not separate", float(np.mean(margins[:, 4] <= 0))),
     )
 
 
@@ -213,7 +213,7 @@ def degrees_of_chords(chords: np.ndarray) -> np.ndarray:
     return np.degrees(2 * np.arcsin(np.clip(chords / 2, 0, 1)))
 
 
-def interval_rows(quantity: str, interval: tuple[float, float, float]) -> list[Row]:
+def interval_rows(quantity: str, interval: tuple[float, float, float]) -> list[Measured]:
     """A mean and the ends of its 95 % interval."""
     names = (quantity, f"{quantity}: lower end", f"{quantity}: upper end")
-    return [Row(name, float(value)) for name, value in zip(names, interval, strict=True)]
+    return [Measured(name, float(value)) for name, value in zip(names, interval, strict=True)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from theory_checks.common.descent import log_spaced
 from theory_checks.common.reference import curve, mean_interval, separable_points
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.regularization_linear import degrees_of_chords, interval_rows, unit
 
 KEPT = 0.5  # probability that a unit survives dropout
@@ -68,7 +68,7 @@ def networks(*, num_seeds: int = 6, last: int = 100_000, seed: int = 0) -> Check
         ),
         assumptions=f"{HIDDEN} ReLU units, separable data, class weights 1:1, 1:10 and 10:1",
         control=(
-            Row(
+            Measured(
                 "lambda = 0.1: minus the median growth of |theta|^2 per log t",
                 -float(np.median(found.growth[:, :, 0])),
                 -0.1,
@@ -91,31 +91,31 @@ def networks(*, num_seeds: int = 6, last: int = 100_000, seed: int = 0) -> Check
     )
 
 
-def _lambda_rows(found: RegularizedNetworks) -> list[Row]:
+def _lambda_rows(found: RegularizedNetworks) -> list[Measured]:
     rows = []
     for index, regularization in enumerate(LAMBDAS):
         name = f"lambda = {regularization:.0e}"
         collapsed = found.collapsed[:, :, index]
-        rows.append(Row(f"{name}: share that ends at zero", float(collapsed.mean())))
+        rows.append(Measured(f"{name}: share that ends at zero", float(collapsed.mean())))
         if not collapsed.any():
             angle = mean_interval(found.angles[:, index])
             rows += interval_rows(f"{name}: angle of the functions, degrees", angle)
         growth = float(np.median(found.growth[:, :, index]))
-        rows.append(Row(f"{name}: median growth of |theta|^2 per log t, last decade", growth))
+        rows.append(Measured(f"{name}: median growth of |theta|^2 per log t, last decade", growth))
     return rows
 
 
-def _dropout_rows(found: RegularizedNetworks) -> list[Row]:
+def _dropout_rows(found: RegularizedNetworks) -> list[Measured]:
     growth = found.growth[:, :, -1]
     angle = mean_interval(found.angles[:, -1])
     return [
         *interval_rows("hidden dropout: angle of the functions, degrees", angle),
-        Row(
+        Measured(
             "hidden dropout: median growth of |theta|^2 per log t, last decade",
             float(np.median(growth)),
         ),
-        Row("hidden dropout: share that grows by more than 0.1", float(np.mean(growth > 0.1))),
-        Row(
+        Measured("hidden dropout: share that grows by more than 0.1", float(np.mean(growth > 0.1))),
+        Measured(
             "hidden dropout: share with a unit active on its own class only",
             float(np.mean(found.pure)),
         ),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting.losses import cross_entropy, exponential, logistic, polynomial_tailed, soft_margins
 
 LossOfMargins = Callable[[Array], Array]  # margins [U] -> losses [U]
@@ -99,13 +99,13 @@ def _quotient(slopes: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(values > 0, slopes / np.where(values > 0, values, 1), 0.0)
 
 
-def _rows(name: str, tail: Tail) -> list[Row]:
+def _rows(name: str, tail: Tail) -> list[Measured]:
     return [
-        Row(f"{name}: (i) slope below (1 - e^-u) e^-u, relative", tail.below, ROUNDING),
-        Row(f"{name}: (i) slope above (1 + e^-u) e^-u, relative", tail.above, ROUNDING),
-        Row(f"{name}: (ii) phi' < 0 or phi' u falling, relative", tail.falling, ROUNDING),
-        Row(f"{name}: (ii) {RAISED:g} - phi'(u) u at u = 40", RAISED - tail.growth, 0),
-        Row(f"{name}: loss or slope at u = 40", tail.end, 1e-16),
+        Measured(f"{name}: (i) slope below (1 - e^-u) e^-u, relative", tail.below, ROUNDING),
+        Measured(f"{name}: (i) slope above (1 + e^-u) e^-u, relative", tail.above, ROUNDING),
+        Measured(f"{name}: (ii) phi' < 0 or phi' u falling, relative", tail.falling, ROUNDING),
+        Measured(f"{name}: (ii) {RAISED:g} - phi'(u) u at u = 40", RAISED - tail.growth, 0),
+        Measured(f"{name}: loss or slope at u = 40", tail.end, 1e-16),
     ]
 
 
@@ -126,14 +126,14 @@ def tails(*, scale: float = 1.0) -> Check:
     rows = [row for name, tail in own.items() for row in _rows(name, tail)]
     # definition (ii) is wider than (i): a normal tail and a log-normal one pass it
     rows += [
-        Row("exp(-u^2): (ii) phi' u falling on u > 2", _falling_tail(lambda u: 2 * u**2), 0),
-        Row(
+        Measured("exp(-u^2): (ii) phi' u falling on u > 2", _falling_tail(lambda u: 2 * u**2), 0),
+        Measured(
             "exp(-log^2 u): (ii) phi' u falling on u > 2", _falling_tail(lambda u: 2 * np.log(u)), 0
         ),
-        Row("exp(-log^2 u): phi'(u) u at u = 40", others["exp(-log^2 u)"].growth),
+        Measured("exp(-log^2 u): phi'(u) u at u = 40", others["exp(-log^2 u)"].growth),
     ]
     control = [
-        Row(f"{name}, as printed: loss or slope at u = -40", tail.wrong_end, 1e-16)
+        Measured(f"{name}, as printed: loss or slope at u = -40", tail.wrong_end, 1e-16)
         for name, tail in own.items()
     ]
     for name, tail in others.items():
@@ -182,11 +182,11 @@ def multiclass(*, num_examples: int = 200, classes: int = 10, seed: int = 0) -> 
             for dtype in (jnp.float64, jnp.float32)
         }
     rows = [
-        Row("cross-entropy - logistic loss of the soft margin", difference, 1e-13),
-        Row("outside log(1 + e^-m) .. log(1 + (C - 1) e^-m), relative", outside, 1e-12),
+        Measured("cross-entropy - logistic loss of the soft margin", difference, 1e-13),
+        Measured("outside log(1 + e^-m) .. log(1 + (C - 1) e^-m), relative", outside, 1e-12),
         *_rows("in the soft margin", shifted),
         *(
-            Row(f"first margin where {name} cross-entropy rounds to zero", u)
+            Measured(f"first margin where {name} cross-entropy rounds to zero", u)
             for name, u in zero.items()
         ),
     ]

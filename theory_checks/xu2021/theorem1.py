@@ -25,7 +25,7 @@ from jax import Array
 from theory_checks.common import shifted_disc as disc
 from theory_checks.common.columns import Number, stack
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.xu2021.theorem1_lemma import STANDARD_ERRORS, lemma
 from theory_checks.xu2021.theorem1_terms import (
     NOISE,
@@ -108,12 +108,12 @@ def coverage(
             f"{NOISE}, eta <= {disc.largest_ratio(SHIFT):.2f} known, delta = {delta}, best gamma"
         ),
         control=(
-            Row(
+            Measured(
                 "(I) at gamma -> 0 without the other terms: confidence that it fails too often",
                 _confidence(without, trials, delta),
                 CERTAINTY,
             ),
-            Row("its failures", without, delta * trials),
+            Measured("its failures", without, delta * trials),
         ),
         plot=Plot("n", "depth 2: bound or error", _coverage_curves(found), "xy"),
     )
@@ -147,32 +147,32 @@ def _bounded_networks(
     return BoundedNetworks(depth, count, errors, explicit, printed, first)
 
 
-def _failure_rows(found: list[BoundedNetworks], trials: int, delta: float) -> list[Row]:
+def _failure_rows(found: list[BoundedNetworks], trials: int, delta: float) -> list[Measured]:
     violations = sum(int(np.sum(case.errors > case.explicit.total)) for case in found)
     printed_violations = sum(int(np.sum(case.errors > case.printed.total)) for case in found)
     slack = min(float(np.min(case.explicit.total - case.errors)) for case in found)
     return [
-        Row(f"failures of the explicit bound, of {trials}", violations, delta * trials),
-        Row(
+        Measured(f"failures of the explicit bound, of {trials}", violations, delta * trials),
+        Measured(
             "confidence that it fails more often than delta",
             _confidence(violations, trials, delta),
             CERTAINTY,
         ),
-        Row("minus the least (bound - error)", -slack, 0),
-        Row(f"failures of the printed bound, of {trials}", printed_violations),
+        Measured("minus the least (bound - error)", -slack, 0),
+        Measured(f"failures of the printed bound, of {trials}", printed_violations),
     ]
 
 
-def _case_rows(case: BoundedNetworks) -> list[Row]:
+def _case_rows(case: BoundedNetworks) -> list[Measured]:
     name, total, printed = f"H = {case.depth}, n = {case.count}", case.explicit.total, case.printed
     deviation = printed.deviation / (printed.empirical + printed.complexity)
     return [
-        Row(f"{name}: mean error under the target", float(case.errors.mean())),
-        Row(f"{name}: mean bound, explicit", float(total.mean())),
-        Row(f"{name}: share of explicit bounds above 1 (vacuous)", float(np.mean(total >= 1))),
-        Row(f"{name}: mean bound, printed", float(printed.total.mean())),
-        Row(f"{name}: printed over explicit, mean", float(np.mean(printed.total / total))),
-        Row(f"{name}: printed (III) over (I) + (II), mean", float(np.mean(deviation))),
+        Measured(f"{name}: mean error under the target", float(case.errors.mean())),
+        Measured(f"{name}: mean bound, explicit", float(total.mean())),
+        Measured(f"{name}: share of explicit bounds above 1 (vacuous)", float(np.mean(total >= 1))),
+        Measured(f"{name}: mean bound, printed", float(printed.total.mean())),
+        Measured(f"{name}: printed over explicit, mean", float(np.mean(printed.total / total))),
+        Measured(f"{name}: printed (III) over (I) + (II), mean", float(np.mean(deviation))),
     ]
 
 
@@ -246,10 +246,10 @@ def counterexample(
         assumptions=f"two inputs, one hidden unit per layer, delta = {delta}, gamma = H^(-H/2)",
         control=(
             *(
-                Row(f"{case.label}: failure probability, printed", probability, delta)
+                Measured(f"{case.label}: failure probability, printed", probability, delta)
                 for case, probability in zip(settings, failing, strict=True)
             ),
-            Row("minus log log_2(4C / gamma) at gamma = 3.9 C", -min(undefined), 0),
+            Measured("minus log log_2(4C / gamma) at gamma = 3.9 C", -min(undefined), 0),
         ),
         erratum=(
             "For inputs -1 and 1, label 1, P_s(-1) = q, P_t(-1) = 1/2 and a chain of ReLUs that is "
@@ -262,25 +262,25 @@ def counterexample(
     )
 
 
-def _two_point_rows(case: TwoPointCase, totals: np.ndarray, delta: float) -> list[Row]:
+def _two_point_rows(case: TwoPointCase, totals: np.ndarray, delta: float) -> list[Measured]:
     """The explicit bound with eta_max, 1 / (2q), and without; the library's printed one [k]."""
     largest = len(totals) - 1
     explicit = _two_point_bounds(case, "explicit", 0.5 / case.q, delta, largest)
     smaller = _two_point_bounds(case, "explicit", 1.0, delta, largest)
     by_hand = _two_point_formula(case, delta, largest)
     return [
-        Row(
+        Measured(
             f"{case.label}: library against arithmetic, relative",
             float(np.max(np.abs(totals / by_hand - 1))),
             1e-12,
         ),
-        Row(
+        Measured(
             f"{case.label}: failure probability, explicit",
             _failure_probability(case, explicit),
             delta,
         ),
-        Row(f"{case.label}: the same without eta_max", _failure_probability(case, smaller)),
-        Row(f"{case.label}: least explicit bound, with eta_max", float(explicit.min())),
+        Measured(f"{case.label}: the same without eta_max", _failure_probability(case, smaller)),
+        Measured(f"{case.label}: least explicit bound, with eta_max", float(explicit.min())),
     ]
 
 
@@ -369,31 +369,31 @@ def shift_strength(*, count: int = 10_000, num_sets: int = 20, seed: int = 3) ->
         "(II) grows with the chi-square divergence, as sqrt(D + 1)",
         "EXACT",
         (
-            Row(
+            Measured(
                 "(II) over (II) without shift, against sqrt(D + 1): relative",
                 float(np.max(np.abs(growth / np.sqrt(1 + found.divergence) - 1))),
                 1e-12,
             ),
-            Row(
+            Measured(
                 "minus the smallest relative rise of (II) from one shift to the next",
                 -float(np.min(np.diff(np.log(found.exact)))),
                 0,
             ),
-            Row(
+            Measured(
                 "the same with the divergence of a sample",
                 -float(np.min(np.diff(np.log(found.sampled)))),
                 0,
             ),
-            Row(
+            Measured(
                 "sampled divergence: largest distance in standard errors",
                 float(np.max(found.estimate[1:])),
                 STANDARD_ERRORS,
             ),
-            Row("(II) at the largest shift over (II) without shift", float(growth[-1])),
+            Measured("(II) at the largest shift over (II) without shift", float(growth[-1])),
         ),
         assumptions="means at -+m, m = 0 to 0.3, of truncated Gaussians; D by quadrature",
         control=(
-            Row(
+            Measured(
                 "ratio upside down: least distance in standard errors",
                 float(np.min(found.inverted[1:])),
                 STANDARD_ERRORS,

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.stats
 from jax import Array
 
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from weighting.implicit_bias import bounds
 
 STANDARD_ERRORS = 4.0
@@ -87,8 +87,8 @@ def lemma(
         "FALSE-AS-PRINTED",
         (
             *_class_rows(found, num_repeats, deltas),
-            Row("heavy tail, with eta_max: failure probability", heavy.corrected, heavy.delta),
-            Row(
+            Measured("heavy tail, with eta_max: failure probability", heavy.corrected, heavy.delta),
+            Measured(
                 "heavy tail, without: rate against the probability, in standard errors",
                 abs(heavy.rate - heavy.printed) / heavy.standard_error,
                 STANDARD_ERRORS,
@@ -99,12 +99,12 @@ def lemma(
             "is taken 4 standard errors too low"
         ),
         control=(
-            Row(
+            Measured(
                 f"heavy tail, without eta_max: failure rate, delta = {heavy.delta}",
                 heavy.rate,
                 heavy.delta,
             ),
-            Row(
+            Measured(
                 "without (III): failure rate, delta = 0.05",
                 max(own.without for own in found),
                 0.05,
@@ -122,22 +122,22 @@ def lemma(
 
 def _class_rows(
     found: list[ClassFailures], num_repeats: int, deltas: tuple[float, ...]
-) -> list[Row]:
+) -> list[Measured]:
     rates = np.array([own.rates for own in found])  # [problems, deltas]
     vacuous = np.concatenate([own.bound.ravel() for own in found]) >= 1
     return [
-        Row(
+        Measured(
             f"largest failure rate of {num_repeats} samples, over delta",
             float(np.max(rates / np.array(deltas))),
             1.0,
         ),
         *(
-            Row(f"failure rate, delta = {delta}, largest", float(rate), delta)
+            Measured(f"failure rate, delta = {delta}, largest", float(rate), delta)
             for delta, rate in zip(deltas, rates.max(axis=0), strict=True)
         ),
-        Row("least (bound - error)", min(own.slack for own in found)),
-        Row("delta = 0.05: share of bounds above 1 (vacuous)", float(np.mean(vacuous))),
-        Row("delta = 0.05: mean bound", float(np.mean([own.bound.mean() for own in found]))),
+        Measured("least (bound - error)", min(own.slack for own in found)),
+        Measured("delta = 0.05: share of bounds above 1 (vacuous)", float(np.mean(vacuous))),
+        Measured("delta = 0.05: mean bound", float(np.mean([own.bound.mean() for own in found]))),
     ]
 
 

@@ -23,7 +23,7 @@ from jax import Array
 from theory_checks.common import shifted_disc as disc
 from theory_checks.common.columns import Number, stack
 from theory_checks.common.reference import curve, mean_interval
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting.implicit_bias import bounds
 from weighting.implicit_bias.diagnostics import normalized_margin
 
@@ -204,12 +204,14 @@ def structure(
         "EXACT-CORR",
         (
             *_gamma_rows(found, of_depths),
-            Row("networks that do not separate (left out)", len(depths) * num_sets - len(networks)),
+            Measured(
+                "networks that do not separate (left out)", len(depths) * num_sets - len(networks)
+            ),
             *_minimiser_rows(found),
         ),
         assumptions=f"separable data, n = {count}, networks of depth {depths}, gamma <= 2C",
         control=(
-            Row(
+            Measured(
                 "(I) at the smallest margin with <= for <, least",
                 float(np.min(found.inclusive)),
                 0,
@@ -234,37 +236,41 @@ def structure(
     )
 
 
-def _gamma_rows(found: GammaTerms, of_depths: list[DepthTerms]) -> list[Row]:
+def _gamma_rows(found: GammaTerms, of_depths: list[DepthTerms]) -> list[Measured]:
     constants = max(float(np.max(np.abs(terms.constants))) for terms in of_depths)
     margin_gap = max(abs(gap) for terms in of_depths for gap in terms.margin_gap)
     conditional = max(ratio for terms in of_depths for ratio in terms.conditional)
     return [
-        Row("(I) against cumulated sums", float(np.max(np.abs(found.first - found.sums))), 1e-12),
-        Row(
+        Measured(
+            "(I) against cumulated sums", float(np.max(np.abs(found.first - found.sums))), 1e-12
+        ),
+        Measured(
             "steps of the grid at which (II) does not fall",
             int(np.sum(np.diff(found.second) >= 0)),
             0,
         ),
-        Row("steps at which (I) falls", int(np.sum(np.diff(found.first) < 0)), 0),
-        Row("(I) at the smallest margin", float(np.max(found.at_margin)), 0),
-        Row("the smallest margin against the margin over |theta|^H, relative", margin_gap, 1e-12),
-        Row(
+        Measured("steps at which (I) falls", int(np.sum(np.diff(found.first) < 0)), 0),
+        Measured("(I) at the smallest margin", float(np.max(found.at_margin)), 0),
+        Measured(
+            "the smallest margin against the margin over |theta|^H, relative", margin_gap, 1e-12
+        ),
+        Measured(
             "explicit (II) over printed (II) / 4 (sqrt(2 log 2) + H^(-1/2)): relative distance",
             constants,
             1e-12,
         ),
-        Row(
+        Measured(
             "minimum of (I) + (II) on (0, 2C] against all candidates, relative",
             float(np.max(np.abs(found.distance))),
             1e-12,
         ),
-        Row("4 (bound of A.7 at the inputs) / gamma, over (II)", conditional),
+        Measured("4 (bound of A.7 at the inputs) / gamma, over (II)", conditional),
     ]
 
 
-def _minimiser_rows(found: GammaTerms) -> list[Row]:
+def _minimiser_rows(found: GammaTerms) -> list[Measured]:
     return [
-        Row(f"{form}: share of minimisers {where}", float(np.mean(values[:, index])))
+        Measured(f"{form}: share of minimisers {where}", float(np.mean(values[:, index])))
         for index, form in enumerate(bounds.FORMS)
         for where, values in (
             ("above the smallest margin", found.is_above),
@@ -379,7 +385,7 @@ def alignment(
             rows += _alignment_rows(f"{case}, {steps} steps", own)
             _, low, _ = mean_interval(own["1"].least - own["shuffled eta"].least)
             control.append(
-                Row(
+                Measured(
                     f"{case}, {steps} steps: minus the interval's low end for shuffled eta", -low, 0
                 )
             )
@@ -432,29 +438,29 @@ def _train_aligned(
     return found
 
 
-def _alignment_rows(label: str, own: dict[str, AlignedBound]) -> list[Row]:
+def _alignment_rows(label: str, own: dict[str, AlignedBound]) -> list[Measured]:
     """The weightings with the weights eta, of paired networks."""
     rows = [
-        Row(f"{label}: mean least (I) + (II), w = {name}", float(own[name].least.mean()))
+        Measured(f"{label}: mean least (I) + (II), w = {name}", float(own[name].least.mean()))
         for name in ALIGNED
     ]
     ends = [own[name].at_end for name in ALIGNED]
-    rows.append(Row(f"{label}: share of minima at 2C (vacuous)", float(np.mean(ends))))
+    rows.append(Measured(f"{label}: share of minima at 2C (vacuous)", float(np.mean(ends))))
     for name in ("1", "1 / eta"):
         rows += _advantage_rows(
             f"{label}, w = {name} less w = eta", own[name].least - own["eta"].least
         )
     gained = float(np.mean(own["1"].errors - own["eta"].errors))
-    return [*rows, Row(f"{label}: target error, w = 1 less w = eta, mean", gained)]
+    return [*rows, Measured(f"{label}: target error, w = 1 less w = eta, mean", gained)]
 
 
-def _advantage_rows(label: str, differences: np.ndarray) -> list[Row]:
+def _advantage_rows(label: str, differences: np.ndarray) -> list[Measured]:
     """Effect size (mean over standard deviation), mean and 95 % interval of paired differences."""
     mean, low, high = mean_interval(differences)
     spread = float(differences.std(ddof=1))
     return [
-        Row(f"{label}: mean", mean),
-        Row(f"{label}: 95 % interval, low", low),
-        Row(f"{label}: 95 % interval, high", high),
-        Row(f"{label}: effect size", mean / spread if spread > 0 else 0.0),
+        Measured(f"{label}: mean", mean),
+        Measured(f"{label}: 95 % interval, low", low),
+        Measured(f"{label}: 95 % interval, high", high),
+        Measured(f"{label}: effect size", mean / spread if spread > 0 else 0.0),
     ]

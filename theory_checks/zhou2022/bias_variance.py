@@ -14,7 +14,7 @@ import scipy.special
 
 from theory_checks.common.ensembles import ensemble_outputs, train_networks
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from weighting.difficulty.bias_variance import (
     BiasVariance,
     cross_entropy_bias_variance,
@@ -60,10 +60,10 @@ def decomposition(
         "Z-E2",
         f"an example's error over {num_networks} training sets is its bias plus its variance",
         "EXACT",
-        tuple(Row(name, value, ROUND_OFF) for name, value in gaps.items()),
+        tuple(Measured(name, value, ROUND_OFF) for name, value in gaps.items()),
         "squared loss with the mean as central prediction, cross-entropy with the normalized "
         "geometric mean of the probabilities; fixed x and y; any finite set of networks",
-        tuple(Row(name, value, ROUND_OFF) for name, value in controls.items()),
+        tuple(Measured(name, value, ROUND_OFF) for name, value in controls.items()),
         "The approximate equality of Eqs. 1-2 is left open for losses other than the squared, and "
         "the central prediction that they print, E_T f, misses cross-entropy by up to "
         f"{controls[MEAN_AS_CENTRE]:.2g} times the error. It is an exact equality for the squared "

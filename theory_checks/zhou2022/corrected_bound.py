@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from weighting.implicit_bias.bounds import (
     discrete_chi_square,
     weighted_distribution_ratio,
@@ -107,21 +107,23 @@ def corrected(
     trials, worst = num_problems * num_draws, float(np.max(shares["a"]))
     upper = scipy.stats.binomtest(round(worst * trials), trials).proportion_ci(method="exact").high
     rows = (
-        Row(
+        Measured(
             f"worst of {2 * num_networks} networks and 15 margins below its error: share",
             worst,
             DELTA,
         ),
-        Row("upper end of its 95 % interval", float(upper), DELTA),
-        Row("(b) points of P_s by p_t / p_s: share", float(np.max(shares["b"])), DELTA),
-        Row("minus the smallest room", -float(room), 0.0),
+        Measured("upper end of its 95 % interval", float(upper), DELTA),
+        Measured("(b) points of P_s by p_t / p_s: share", float(np.max(shares["b"])), DELTA),
+        Measured("minus the smallest room", -float(room), 0.0),
         *(
-            Row(f"smallest right side, n = {size:.0e}", float(value))
+            Measured(f"smallest right side, n = {size:.0e}", float(value))
             for size, value in zip(SIZES, right_sides, strict=True)
         ),
-        Row("library against own sums, relative", max(gaps.chi_square, gaps.library), 1e-12),
-        Row("(b) sum of omega p_t / p~_s less mean of p_t / p_s, per point", gaps.identity, 1e-12),
-        Row("(a) mean of (I) less P_t(y f < gamma), any weights", gaps.spread, 1e-14),
+        Measured("library against own sums, relative", max(gaps.chi_square, gaps.library), 1e-12),
+        Measured(
+            "(b) sum of omega p_t / p~_s less mean of p_t / p_s, per point", gaps.identity, 1e-12
+        ),
+        Measured("(a) mean of (I) less P_t(y f < gamma), any weights", gaps.spread, 1e-14),
     )
     return Check(
         "Z-T2 corrected",
@@ -131,8 +133,10 @@ def corrected(
         assumptions=f"12 points, bias-free ReLU networks of depth 2 and 3, n = 10^3, 10^6, 10^9, "
         f"delta = {DELTA}; the network is chosen after the sample",
         control=(
-            Row("points of P_s counted by p_t / p~_s: share", float(shares["literal"][-1]), DELTA),
-            Row("largest fall of that mean below P_t(y f < gamma)", gaps.fall, 1e-14),
+            Measured(
+                "points of P_s counted by p_t / p~_s: share", float(shares["literal"][-1]), DELTA
+            ),
+            Measured("largest fall of that mean below P_t(y f < gamma)", gaps.fall, 1e-14),
         ),
         erratum=_erratum(gaps.fall),
     )

@@ -17,7 +17,7 @@ from jax import Array
 
 from experiments.networks.models import make_model
 from theory_checks.common.reference import curve, mean_interval
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.flawed_data import (
     NOISE,
     NOISY,
@@ -254,18 +254,18 @@ def _gap(runs: dict[str, np.ndarray], one: tuple[str, ...], other: tuple[str, ..
     )
 
 
-def _difference_rows(name: str, differences: np.ndarray) -> list[Row]:
+def _difference_rows(name: str, differences: np.ndarray) -> list[Measured]:
     """Mean of paired differences, its 95 % interval, the effect size, and what they say."""
     mean, low, high = mean_interval(100 * differences)
     deviation = float(100 * differences.std(ddof=1))
     return [
-        Row(name, mean),
-        Row(f"{name}, half of the 95 % interval", (high - low) / 2),
-        Row(f"{name}, over its standard deviation", mean / deviation if deviation else 0.0),
-        Row(f"{name}: yes (1), no (-1), open (0)", float(low > 0) - float(high < 0)),
+        Measured(name, mean),
+        Measured(f"{name}, half of the 95 % interval", (high - low) / 2),
+        Measured(f"{name}, over its standard deviation", mean / deviation if deviation else 0.0),
+        Measured(f"{name}: yes (1), no (-1), open (0)", float(low > 0) - float(high < 0)),
     ]
 
 
-def _shortfall(name: str, differences: np.ndarray) -> Row:
+def _shortfall(name: str, differences: np.ndarray) -> Measured:
     """How far the 95 % interval reaches below zero."""
-    return Row(f"{name}, interval below zero by", -mean_interval(100 * differences)[1], 0)
+    return Measured(f"{name}, interval below zero by", -mean_interval(100 * differences)[1], 0)

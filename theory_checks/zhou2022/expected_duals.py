@@ -13,7 +13,7 @@ import scipy.stats
 from jax import Array
 
 from theory_checks.common.ensembles import STANDARD_ERRORS, rank_correlation, z_score
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from theory_checks.zhou2022.binary_losses import loss_of_margins
 from weighting import Signals, exponential_margin, losses
 
@@ -56,22 +56,26 @@ def expected_duals(
     errors = _exponential_loss(TWO_SETS).mean(axis=0)
     shares = _dual_shares(TWO_SETS, np.ones_like(TWO_SETS, bool)).mean(axis=0)
     rows = (
-        Row("linear: pairs where a larger mean margin has a larger mean weight", common.linear, 0),
-        Row(
+        Measured(
+            "linear: pairs where a larger mean margin has a larger mean weight", common.linear, 0
+        ),
+        Measured(
             "exponential: pairs where a larger error has a smaller mean weight",
             common.exponential,
             0,
         ),
-        Row("exponential: |mean weight / (c err) - 1|", common.identity, 1e-12),
-        Row("closed forms: standard errors off", float(drawn.max()), STANDARD_ERRORS),
-        Row("pairs where sigma_i^2 - sigma_j^2 > 2 (mu_i - mu_j) does not decide", mismatched, 0),
-        Row("minus the pairs with mu_i > mu_j and yet a larger mean weight", -larger, -1),
+        Measured("exponential: |mean weight / (c err) - 1|", common.identity, 1e-12),
+        Measured("closed forms: standard errors off", float(drawn.max()), STANDARD_ERRORS),
+        Measured(
+            "pairs where sigma_i^2 - sigma_j^2 > 2 (mu_i - mu_j) does not decide", mismatched, 0
+        ),
+        Measured("minus the pairs with mu_i > mu_j and yet a larger mean weight", -larger, -1),
     )
     of = f"pairs out of order, of {size * (size - 1) // 2}"
     control = (
-        Row(f"linear, b of its own per example: {of}", own.linear, 0),
-        Row(f"exponential, c of its own: {of}", own.exponential, 0),
-        Row(
+        Measured(f"linear, b of its own per example: {of}", own.linear, 0),
+        Measured(f"exponential, c of its own: {of}", own.exponential, 0),
+        Measured(
             "two training sets, weights scaled to sum one: E p_2 - E p_1 with err_1 > err_2",
             float(shares[1] - shares[0]),
             0,
@@ -170,19 +174,21 @@ def descent_duals(*, num_sets: int = 200, num_examples: int = 60, num_seeds: int
         "mean duals of gradient descent, with their random constant, still follow the error",
         "TREND",
         (
-            Row(
+            Measured(
                 "rank correlation with the held-out error: minus the smallest",
                 -float(by_error.min()),
                 -0.5,
             ),
-            Row("the same, mean", float(np.mean(by_error))),
-            Row("rank correlation with minus the mean margin, mean", float(np.mean(by_margin))),
-            Row("the first less the second, mean", float(difference.mean())),
-            Row("its 95 % interval over problems, low", float(low)),
-            Row("its 95 % interval over problems, high", float(high)),
+            Measured("the same, mean", float(np.mean(by_error))),
+            Measured(
+                "rank correlation with minus the mean margin, mean", float(np.mean(by_margin))
+            ),
+            Measured("the first less the second, mean", float(difference.mean())),
+            Measured("its 95 % interval over problems, low", float(low)),
+            Measured("its 95 % interval over problems, high", float(high)),
         ),
         f"{num_sets} random halves of {num_examples} examples of unequal spread, linear predictor",
-        (Row("duals of shuffled examples: minus the smallest", -float(shuffled.min()), -0.5),),
+        (Measured("duals of shuffled examples: minus the smallest", -float(shuffled.min()), -0.5),),
     )
 
 

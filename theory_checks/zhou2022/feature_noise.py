@@ -14,14 +14,14 @@ import scipy.special
 from jax import Array
 
 from theory_checks.common.ensembles import (
-    Network,
+    TanhNetwork,
     ensemble_outputs,
     outputs,
     power_law,
     train_networks,
 )
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.binary_losses import BinaryLoss, mean_loss
 from weighting import losses
 
@@ -44,7 +44,7 @@ Rule = Callable[[Probes, str], np.ndarray]  # what each error should change by, 
 class _Ensemble(NamedTuple):
     """R networks on random training sets, and P labelled points with directions of noise."""
 
-    networks: Network
+    networks: TanhNetwork
     points: np.ndarray  # [P, D]
     labels: np.ndarray  # [P] in {0, 1}
     signs: np.ndarray  # [P], y
@@ -111,25 +111,25 @@ def directional_derivative(
     found = _Findings(*map(np.array, zip(*each, strict=True)))
     total, outside = num_pairs * len(each), int(found.outside.sum())
     rows = (
-        Row(
+        Measured(
             f"corrected rule: wrong signs outside the band, of {outside}", int(found.wrong.sum()), 0
         ),
-        Row("share of pairs within the band", 1 - outside / total, 0.02),
-        Row(
+        Measured("share of pairs within the band", 1 - outside / total, 0.02),
+        Measured(
             "corrected rule: relative distance from the finite difference",
             float(found.distance.max()),
             1e-3,
         ),
-        Row(
+        Measured(
             "remainder of the first order: |power of the step - 2|, with half its 95 % interval",
             float(found.order.max()),
             0.1,
         ),
-        Row(
+        Measured(
             "steps that do not raise (or, reversed, lower) the error", int(found.steepest.sum()), 0
         ),
-        Row("printed rule, loss of constant slope (-u): wrong signs", linear, 0),
-        Row("two models, E f'.dx = 0.00025 > 0: minus the rise of the error", -rise, -4e-3),
+        Measured("printed rule, loss of constant slope (-u): wrong signs", linear, 0),
+        Measured("two models, E f'.dx = 0.00025 > 0: minus the rise of the error", -rise, -4e-3),
     )
     return Check(
         "Z-P1",
@@ -213,7 +213,7 @@ def _two_models() -> tuple[np.ndarray, np.ndarray, float]:
     return steps, errors, rise
 
 
-def _printed_rows(found: _Findings, total: int) -> tuple[Row, ...]:
+def _printed_rows(found: _Findings, total: int) -> tuple[Measured, ...]:
     """The control: what Proposition 1 prints."""
     printed = {
         f"y = +1: wrong signs, about half of {total}": found.positive,
@@ -221,7 +221,7 @@ def _printed_rows(found: _Findings, total: int) -> tuple[Row, ...]:
         f"true-class score: wrong signs of {total}": found.true_class,
     }
     return tuple(
-        Row(f"printed rule, {name}", int(wrong.sum()), 0) for name, wrong in printed.items()
+        Measured(f"printed rule, {name}", int(wrong.sum()), 0) for name, wrong in printed.items()
     )
 
 
@@ -235,7 +235,7 @@ def _erratum(rise: float) -> str:
     )
 
 
-def _classifiers(rng: np.random.Generator, count: int, seed: int) -> Network:
+def _classifiers(rng: np.random.Generator, count: int, seed: int) -> TanhNetwork:
     """Networks on random sets of 30 points of two overlapping classes."""
     labels = rng.integers(0, 2, (count, 30))
     inputs = (2 * labels[:, :, None] - 1) * np.array([1.0, 0.5]) + rng.normal(size=(count, 30, 2))
@@ -243,10 +243,10 @@ def _classifiers(rng: np.random.Generator, count: int, seed: int) -> Network:
 
 
 @jax.jit
-def _scores_and_gradients(networks: Network, points: Array) -> tuple[Array, Array]:
+def _scores_and_gradients(networks: TanhNetwork, points: Array) -> tuple[Array, Array]:
     """Scores [P, R] and their gradients by the input [P, R, D]."""
 
-    def score(point: Array, network: Network) -> Array:
+    def score(point: Array, network: TanhNetwork) -> Array:
         return outputs(network, point)[0]
 
     one_point = jax.vmap(jax.value_and_grad(score), (None, 0))

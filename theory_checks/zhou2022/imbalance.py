@@ -24,7 +24,7 @@ from theory_checks.common.ensembles import (
     z_score,
 )
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.class_densities import (
     MIRRORED,
     OTHERS,
@@ -82,23 +82,23 @@ def two_classes(
     small_less_large = found.means[:, 1] - found.means[:, 0]
     exchanged = found.exchanged[:, 1] - found.exchanged[:, 0]
     rows = (
-        Row(
+        Measured(
             "mean probability of either class against 1 - pi_other c",
             float(np.max(np.abs(found.means - found.closed))),
             QUADRATURE,
         ),
-        Row(
+        Measured(
             "the same, 20000 draws per class: standard errors off",
             float(np.max(found.standard_errors)),
             STANDARD_ERRORS,
         ),
-        Row("quadrature: total mass of a density less one", mass, QUADRATURE),
-        Row(
+        Measured("quadrature: total mass of a density less one", mass, QUADRATURE),
+        Measured(
             "mean probability of the small class less that of the large",
             float(np.max(small_less_large)),
             0,
         ),
-        Row(
+        Measured(
             "the same at ratios below e",
             float(np.max(small_less_large[found.ratios < np.e], initial=-np.inf)),
             0,
@@ -113,7 +113,7 @@ def two_classes(
         rows,
         "the exact posterior of two overlapping classes; trained classifiers: an empirical trend",
         (
-            Row(
+            Measured(
                 "posterior with exchanged priors: small class less large",
                 float(np.max(exchanged)),
                 0,
@@ -159,17 +159,17 @@ def _measure_pairs(posterior: Posterior, ratios: Sequence[float]) -> _TwoClasses
     return _TwoClasses(*map(np.array, zip(*found, strict=True)))
 
 
-def _gap_rows(name: str, gaps: np.ndarray) -> tuple[Row, ...]:
+def _gap_rows(name: str, gaps: np.ndarray) -> tuple[Measured, ...]:
     """Of trained classifiers: mean probability of the large class less the small's, by seed."""
     half = 1.96 * gaps.std(ddof=1) / np.sqrt(len(gaps))
     return (
-        Row(
+        Measured(
             f"{name}, 10:1: share of {len(gaps)} seeds in the other order",
             float(np.mean(gaps <= 0)),
             0.05,
         ),
-        Row(f"{name}: mean gap of the two probabilities", float(gaps.mean())),
-        Row(f"{name}: half of its 95 % interval", float(half)),
+        Measured(f"{name}: mean gap of the two probabilities", float(gaps.mean())),
+        Measured(f"{name}: half of its 95 % interval", float(half)),
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from theory_checks.common.ensembles import STANDARD_ERRORS, z_score
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.binary_losses import BinaryLoss, mean_loss
 from weighting import losses
 
@@ -60,22 +60,22 @@ def flipped_labels(*, shift: float = 0.0, num_draws: int = 20_000, seed: int = 0
     likely = [own.rises[1 / own.num_classes + 1e-9 < GRID] for own in found]
     lowest = float(max(-np.min(own.rises) for own in found))
     rows = (
-        Row(
+        Measured(
             "zero-one error against (1 - p) + pi (p - (1 - p) / (C - 1))",
             float(max(own.distances.max() for own in found)),
             1e-12,
         ),
-        Row(
+        Measured(
             f"the same, {num_draws} flips: standard errors off",
             max(own.standard_errors for own in found),
             STANDARD_ERRORS,
         ),
-        Row(
+        Measured(
             "p > 1/C, uniform flips: errors that do not rise",
             int(np.sum(np.concatenate(likely) <= 0)),
             0,
         ),
-        Row(
+        Measured(
             "p > 1/2, flips to any labels: errors that do not rise",
             int(np.sum(np.concatenate([own.other_rises for own in found]) <= 0)),
             0,
@@ -90,8 +90,8 @@ def flipped_labels(*, shift: float = 0.0, num_draws: int = 20_000, seed: int = 0
         rows,
         "zero-one error; labels flip independently of T, any fixed predictor, optimal or not",
         (
-            Row("p < 1/C: fall of the zero-one error", lowest, 0),
-            Row("logistic loss, p = 2/3 > 1/2, margins (1, 1, -5): fall", fall, 0),
+            Measured("p < 1/C: fall of the zero-one error", lowest, 0),
+            Measured("logistic loss, p = 2/3 > 1/2, margins (1, 1, -5): fall", fall, 0),
         ),
         _erratum(fall),
         Plot(
@@ -108,35 +108,39 @@ def flipped_labels(*, shift: float = 0.0, num_draws: int = 20_000, seed: int = 0
 
 def _loss_rows(
     fixed: np.ndarray, smoothed: np.ndarray, flips: np.ndarray, num_draws: int
-) -> tuple[Row, ...]:
+) -> tuple[Measured, ...]:
     return (
-        Row(
+        Measured(
             "Eq. 5, losses summed over labels against (1 - pi) l(y) + pi mean l(y')",
             float(fixed.max()),
             1e-12,
         ),
-        Row(
+        Measured(
             "Eq. 5, uniform flips against label smoothing by pi C / (C - 1)",
             float(np.nanmax(smoothed)),
             1e-12,
         ),
-        Row(f"Eq. 5, {num_draws} flips: standard errors off", float(flips.max()), STANDARD_ERRORS),
+        Measured(
+            f"Eq. 5, {num_draws} flips: standard errors off", float(flips.max()), STANDARD_ERRORS
+        ),
     )
 
 
-def _binary_rows(measured: np.ndarray, closed: np.ndarray, fall: float) -> tuple[Row, ...]:
+def _binary_rows(measured: np.ndarray, closed: np.ndarray, fall: float) -> tuple[Measured, ...]:
     return (
-        Row(
+        Measured(
             "rise of the error: logistic - pi E u, exponential - 2 pi E sinh u",
             float(np.max(np.abs(measured - closed))),
             1e-12,
         ),
-        Row(
+        Measured(
             "signs of these rises that are wrong",
             int(np.sum((measured > 0) != (closed > 0))),
             0,
         ),
-        Row("logistic, margins (1, 1, -5), p = 2/3, pi = 0.2: change of the error", -fall, -0.1),
+        Measured(
+            "logistic, margins (1, 1, -5), p = 2/3, pi = 0.2: change of the error", -fall, -0.1
+        ),
     )
 
 

@@ -15,7 +15,7 @@ import scipy.stats
 
 from theory_checks.common.ensembles import STANDARD_ERRORS
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.binary_losses import BinaryLoss, loss_of_margins
 from theory_checks.zhou2022.expected_duals import descent_duals, expected_duals
 from weighting import losses
@@ -72,24 +72,24 @@ def gaussian_margins(
         plot = _along_deviations()
         uniform = _uniform_margins(rng, log_error, num_draws)
     rows = (
-        Row(
+        Measured(
             "exponential, quadrature: relative distance from e^(-mu + sigma^2 / 2)",
             float(closed.max()),
             1e-10,
         ),
-        Row(
+        Measured(
             f"exponential, {num_draws} draws: standard errors off",
             float(drawn.max()),
             STANDARD_ERRORS,
         ),
-        Row(
+        Measured(
             "Eq. 6 with measured mean and variance: standard errors off",
             float(measured.max()),
             STANDARD_ERRORS,
         ),
-        *(Row(name, value, 0) for name, value in violations.items()),
-        Row("orders not found where mean and variance are both larger, of 2", undecided, 0),
-        Row(
+        *(Measured(name, value, 0) for name, value in violations.items()),
+        Measured("orders not found where mean and variance are both larger, of 2", undecided, 0),
+        Measured(
             "zero-one against Phi(-mu / sigma): standard errors off",
             float(wrong_sides.max()),
             STANDARD_ERRORS,
@@ -180,15 +180,15 @@ def _skewed_error(scale: float) -> float:
     return float(np.exp(scale) / (1 + scale))
 
 
-def _zero_one_rows(errors: dict[float, np.ndarray]) -> tuple[Row, ...]:
+def _zero_one_rows(errors: dict[float, np.ndarray]) -> tuple[Measured, ...]:
     """Of the errors Phi(-mu / sigma) at sigma = 0.5, 1, 2, by mu."""
     return (
-        Row(
+        Measured(
             "zero-one, mu = 0 and 1: fall of the error in sigma",
             max(_largest_fall(errors[0.0]), _largest_fall(errors[1.0])),
             0,
         ),
-        Row(
+        Measured(
             "zero-one, mu = -1: error at sigma = 2 less that at 0.5",
             float(errors[-1.0][2] - errors[-1.0][0]),
             -0.2,
@@ -196,12 +196,12 @@ def _zero_one_rows(errors: dict[float, np.ndarray]) -> tuple[Row, ...]:
     )
 
 
-def _controls(errors: dict[float, np.ndarray], uniform: float) -> tuple[Row, ...]:
+def _controls(errors: dict[float, np.ndarray], uniform: float) -> tuple[Measured, ...]:
     """A negative mean margin for the zero-one error, and margins that are not Gaussian."""
     return (
-        Row("zero-one, mu = -1: fall of the error in sigma", _largest_fall(errors[-1.0]), 0),
-        Row("uniform margins, Eq. 6: standard errors off", uniform, STANDARD_ERRORS),
-        Row(
+        Measured("zero-one, mu = -1: fall of the error in sigma", _largest_fall(errors[-1.0]), 0),
+        Measured("uniform margins, Eq. 6: standard errors off", uniform, STANDARD_ERRORS),
+        Measured(
             "skewed margins, equal means: error at variance 0.81 less that at 1",
             _skewed_error(-0.9) - _skewed_error(1.0),
             0,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.class_densities import (
     MIRRORED,
     NORMAL,
@@ -45,29 +45,31 @@ def mean_error(*, score_scale: float = 0.5, ratios: Sequence[float] = RATIOS) ->
     zero_one = mean_losses(*COUNTEREXAMPLE, lambda u: np.where(u <= 0, 0.0, -np.inf))
     probability = mean_probabilities(*COUNTEREXAMPLE)
     rows = (
-        Row("exponential loss: |small's mean error / large's / ratio - 1|", max(exponential), 1e-8),
-        Row(
+        Measured(
+            "exponential loss: |small's mean error / large's / ratio - 1|", max(exponential), 1e-8
+        ),
+        Measured(
             "cross-entropy, mirrored densities: large's mean error less small's",
             max(large - small for large, small in mirrored),
             0,
         ),
-        Row(
+        Measured(
             "cross-entropy, N(0, 1000^2) and N(0, 1), 3:1: small's mean error / large's",
             entropy[1] / entropy[0],
             0.9,
         ),
-        Row("the same, zero-one error", zero_one[1] / zero_one[0], 0.9),
-        Row(
+        Measured("the same, zero-one error", zero_one[1] / zero_one[0], 0.9),
+        Measured(
             "the same, small's mean true-class probability less large's",
             float(probability[1] - probability[0]),
             0,
         ),
     )
     control = (
-        Row(
+        Measured(
             "as printed, cross-entropy: large's mean error less small's", entropy[0] - entropy[1], 0
         ),
-        Row(
+        Measured(
             "exponential loss at the whole log-odds: |small's / large's / ratio - 1|",
             max(wrong_score),
             1e-8,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.class_densities import (
     NORMAL,
     QUADRATURE,
@@ -49,36 +49,36 @@ def more_classes(
     with jax.enable_x64(True):
         ten = _measure_ten_classes(np.random.default_rng(seed), num_draws)
     rows = (
-        Row(
+        Measured(
             "three classes: largest class's mean less the smallest's",
             float(three[0] - three[2]),
             -0.4,
         ),
-        Row(
+        Measured(
             "three classes: distance from (0.554, 0.505, 0.9996)",
             float(np.abs(three - [0.554, 0.505, 0.9996]).max()),
             1e-3,
         ),
-        Row("three classes: means against 1 - sum of pi_j c_kj", max(identity), QUADRATURE),
-        Row(
+        Measured("three classes: means against 1 - sum of pi_j c_kj", max(identity), QUADRATURE),
+        Measured(
             "ten exchangeable classes: 1 - p of the larger less that of the smaller, at mirrored "
             "points",
             float(ten.pointwise.max()),
             1e-12,
         ),
-        Row(
+        Measured(
             "ten exchangeable classes: largest rise of the mean from a class to the next smaller",
             float(np.max(np.diff(ten.means))),
             0,
         ),
     )
     control = (
-        Row(
+        Measured(
             "as printed, three classes: smallest class's mean less the largest's",
             float(three[2] - three[0]),
             0,
         ),
-        Row(
+        Measured(
             "ten classes, the smallest moved away: largest rise of the mean",
             float(np.max(np.diff(ten.moved_means))),
             0,

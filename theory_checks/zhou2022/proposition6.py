@@ -9,7 +9,7 @@ from jax import Array
 
 from theory_checks.common.ensembles import rank_correlation
 from theory_checks.common.reference import mean_interval
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from theory_checks.zhou2022.corrected_bound import DELTA, right_side_rest
 from theory_checks.zhou2022.margin_pools import Pool, ensemble_gamma
 from weighting.implicit_bias.bounds import (
@@ -52,21 +52,21 @@ def averaged(pools: list[Pool], *, num_draws: int = 100, seed: int = 0) -> Check
         "Theorem 2 averaged over seeds and learning rates is Proposition 6",
         "EXACT-CORR",
         (
-            Row(
+            Measured(
                 "mean of the bounds over networks against the bound of the mean",
                 float(max(found.total_gap.max(), found.empirical_gap.max())),
                 1e-12,
             ),
-            Row(
+            Measured(
                 f"mean error above the right side, share of {draws}",
                 int(found.violated.sum()) / draws,
                 DELTA,
             ),
-            Row("smallest right side, n = 10^8", float(found.tightest.min())),
+            Measured("smallest right side, n = 10^8", float(found.tightest.min())),
         ),
         assumptions=f"points drawn from P~_s; {len(pools[0].margins)} trained networks, one margin",
         control=(
-            Row(
+            Measured(
                 "every network at its own best margin: difference", float(found.apart.max()), 1e-12
             ),
         ),
@@ -127,17 +127,19 @@ def order(pools: list[Pool], *, seed: int = 0) -> Check:
     losses, indicators = np.exp(-margins).mean(axis=1), np.mean(margins < 0.05, axis=1)
     product = (losses[0] - losses[1]) * (indicators[0] - indicators[1])
     rows = (
-        Row("rank correlation of err and E_V 1(y f < gamma), mean", mean),
-        Row("95 % interval over pools: minus its low end", -low, 0.0),
-        Row("high", high),
-        Row("minus the smallest", -float(found.found.min()), 0.0),
-        Row("share of pairs in the other order", float(found.discordant.mean())),
-        Row(
+        Measured("rank correlation of err and E_V 1(y f < gamma), mean", mean),
+        Measured("95 % interval over pools: minus its low end", -low, 0.0),
+        Measured("high", high),
+        Measured("minus the smallest", -float(found.found.min()), 0.0),
+        Measured("share of pairs in the other order", float(found.discordant.mean())),
+        Measured(
             "zero-one error against the mean indicator as gamma falls to 0",
             float(found.zero_one.max()),
             0.0,
         ),
-        Row("margins (-5, 5) and (-0.1, -0.1): err less err times 1 less 1", float(product), 0.0),
+        Measured(
+            "margins (-5, 5) and (-0.1, -0.1): err less err times 1 less 1", float(product), 0.0
+        ),
     )
     return Check(
         "Z-P6 order",
@@ -146,7 +148,7 @@ def order(pools: list[Pool], *, seed: int = 0) -> Check:
         rows,
         assumptions=f"{len(pools)} pools, logistic errors over random halves, the indicator over "
         "seeds and learning rates",
-        control=(Row("errors shuffled: minus the interval's low end", -null_low, 0.0),),
+        control=(Measured("errors shuffled: minus the interval's low end", -null_low, 0.0),),
         erratum=(
             "Stated without exception, it is a tendency: two networks with margins (-5, 5) on one "
             "point and (-0.1, -0.1) on another give it the larger exponential error "

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from theory_checks.common.ensembles import STANDARD_ERRORS
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from weighting.difficulty.several_networks import predictive_variance
 
 NOISE = 0.3
@@ -82,13 +82,15 @@ def equal_distributions(
     }
     identity = float(np.max(np.abs(measured.fresh / term - 1)))
     rows = (
-        Row("the same models: relative distance from error less bias of Eq. 2", identity, 1e-9),
+        Measured(
+            "the same models: relative distance from error less bias of Eq. 2", identity, 1e-9
+        ),
         *_standard_error_rows(in_standard_errors),
-        Row(
+        Measured(
             "resampled pairs: mean ratio to the closed form",
             float(np.mean(measured.bootstrap / exact)),
         ),
-        Row(
+        Measured(
             "T's own estimate of the noise variance over the truth",
             float(_noise_variance(problem, one_set) / NOISE**2),
         ),
@@ -106,9 +108,10 @@ def equal_distributions(
     )
 
 
-def _standard_error_rows(values: dict[str, float]) -> tuple[Row, ...]:
+def _standard_error_rows(values: dict[str, float]) -> tuple[Measured, ...]:
     return tuple(
-        Row(f"{name}: standard errors", value, STANDARD_ERRORS) for name, value in values.items()
+        Measured(f"{name}: standard errors", value, STANDARD_ERRORS)
+        for name, value in values.items()
     )
 
 

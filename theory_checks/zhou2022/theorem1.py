@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.penalized_cross_entropy import (
     PenalizedRisk,
     SeparableClasses,
@@ -82,39 +82,39 @@ def weak_regularization(
     tilted = np.stack([_approximate_minimizers(cases[size, 0], num_tilts) for size in sizes])
     tolerance = 0.05 if max(sizes) <= 3 else 0.3  # the gap falls as log(k n) / log(1 / lambda)
     rows = (
-        Row(
+        Measured(
             "gap of the margins less log((k - 1) / (omega_min log 2)) / norm",
             float(np.max((found.gaps - found.bounds)[found.separated], initial=-np.inf)),
             1e-9,
         ),
-        Row(
+        Measured(
             "minimizers that do not separate (left out of that row)",
             int(np.sum(~found.separated)),
         ),
-        Row(
+        Measured(
             "gradient at the minimizers, relative to the penalty's",
             float(found.gradients.max()),
             1e-6,
         ),
-        Row(
+        Measured(
             "three classes: maximal margin against SciPy SLSQP, relative",
             max(agreement, default=0.0),
             1e-6,
         ),
         *_limit_rows(found, tolerance),
-        Row(
+        Measured(
             "gamma* / (10 tau^(1/r)) less the worst margin found of tau-approximate minimizers",
             float(tilted[:, 0].max()),
             0,
         ),
     )
     control = (
-        Row(
+        Measured(
             "no weight on the hardest third: relative gap at 1e-12, largest",
             float(np.max(1 - found.dropped[:, -1])),
             tolerance,
         ),
-        Row(
+        Measured(
             "0.99 gamma* less the worst margin of tau-approximate minimizers",
             float(tilted[:, 1].max()),
             0,
@@ -123,15 +123,15 @@ def weak_regularization(
     return _report(rows, control, _curves(next(iter(cases.values())), each[0]))
 
 
-def _limit_rows(found: _Findings, tolerance: float) -> tuple[Row, ...]:
+def _limit_rows(found: _Findings, tolerance: float) -> tuple[Measured, ...]:
     """Of the gaps at the smallest regularization."""
     last, best = found.gaps[..., -1], found.best[:, None, None]  # [Q, P, W], [Q, 1, 1]
     return (
-        Row(
+        Measured(
             "gap at lambda = 1e-12 over that at 0.1", float(np.max(last / found.gaps[..., 0])), 0.5
         ),
-        Row("relative gap at lambda = 1e-12", float(np.max(last / best)), tolerance),
-        Row(
+        Measured("relative gap at lambda = 1e-12", float(np.max(last / best)), tolerance),
+        Measured(
             "spread of the gaps over three weightings, relative",
             float(np.max(np.ptp(last, axis=-1, keepdims=True) / best)),
         ),
@@ -215,8 +215,8 @@ def _curves(case: _Case, found: _Findings) -> dict[str, tuple[list[float], list[
 
 
 def _report(
-    rows: tuple[Row, ...],
-    control: tuple[Row, ...],
+    rows: tuple[Measured, ...],
+    control: tuple[Measured, ...],
     curves: dict[str, tuple[list[float], list[float]]],
 ) -> Check:
     return Check(

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.integrate
 import scipy.stats
 
-from theory_checks.records import Check, Row
+from theory_checks.records import Check, Measured
 from theory_checks.zhou2022.corrected_bound import corrected
 from theory_checks.zhou2022.margin_pools import make_pools
 from theory_checks.zhou2022.proposition6 import averaged, order
@@ -98,32 +98,32 @@ def counterexample(*, num_draws: int = 2000, seed: int = 0) -> Check:
     below = _shares_below(np.random.default_rng(seed), margins, rests, error, num_draws)
     literal = below["P_s", "explicit"]
     rows = (
-        Row(
+        Measured(
             "ReLU network of norm 2: margins at norm one, distance from +-1/4",
             float(np.abs(margins - [0.25, -0.25]).max()),
             1e-15,
         ),
-        Row("printed right side over the error", totals["printed"] / error, 1.0),
-        Row("with all constants, over the error", totals["explicit"] / error, 1.0),
-        Row("printed right side", totals["printed"]),
-        Row("with all constants", totals["explicit"]),
-        Row(
+        Measured("printed right side over the error", totals["printed"] / error, 1.0),
+        Measured("with all constants, over the error", totals["explicit"] / error, 1.0),
+        Measured("printed right side", totals["printed"]),
+        Measured("with all constants", totals["explicit"]),
+        Measured(
             "with the constants of (II), (III) as printed",
             explicit.empirical + explicit.complexity + printed.deviation,
         ),
-        Row("both, terms by hand: relative distance", max(distances), 1e-12),
-        Row(
+        Measured("both, terms by hand: relative distance", max(distances), 1e-12),
+        Measured(
             "minus the share of draws from P_s below the error, printed",
             -below["P_s", "printed"],
             -0.99,
         ),
-        Row("minus that share with all constants", -literal, -0.99),
-        Row(
+        Measured("minus that share with all constants", -literal, -0.99),
+        Measured(
             "points of the weighted distribution: share below the error",
             below["the weighted distribution", "explicit"],
             DELTA,
         ),
-        Row(
+        Measured(
             "points of P_s counted by p_t / p_s: share below the error",
             below["P_s, by p_t / p_s", "explicit"],
             DELTA,
@@ -135,7 +135,7 @@ def counterexample(*, num_draws: int = 2000, seed: int = 0) -> Check:
         "FALSE-AS-PRINTED",
         rows,
         assumptions="n = 10^6, margin 0.1, delta 0.01; p_s = p_t = (1/2, 1/2), p~_s = (0.1, 0.9)",
-        control=(Row("points of P_s by p_t / p~_s: share below the error", literal, DELTA),),
+        control=(Measured("points of P_s by p_t / p~_s: share below the error", literal, DELTA),),
         erratum=_counterexample_erratum(totals),
     )
 
@@ -228,18 +228,18 @@ def chi_square_definition(*, num_pairs: int = 1000, seed: int = 0) -> Check:
         gaussian = _gaussian_gap(0.3, 0.8)
     found = _Divergences(*map(np.array, zip(*each, strict=True)))
     rows = (
-        Row(
+        Measured(
             "minus the smallest D over |p - q|^2 (at least 1)",
             -float(found.over_square.min()),
             -1 + 1e-9,
         ),
-        Row("largest |D| of equal distributions", float(found.itself.max()), 1e-15),
-        Row("relative distance from E_q[(p / q)^2] - 1", float(found.formula.max()), 1e-9),
-        Row("(1/2, 1/2) against (0.2, 0.8): less 0.5625", abs(standard - 0.5625), 1e-15),
-        Row("the printed integrand there", _printed_integral(np.array([0.2, 0.8]))),
-        Row("Gaussians against SciPy's integral", gaussian, 1e-9),
-        Row("p~ = (1e-4, ...): D", float(np.sum(TARGET**2 / RARE) - 1)),
-        Row("the printed integrand there", _printed_integral(RARE)),
+        Measured("largest |D| of equal distributions", float(found.itself.max()), 1e-15),
+        Measured("relative distance from E_q[(p / q)^2] - 1", float(found.formula.max()), 1e-9),
+        Measured("(1/2, 1/2) against (0.2, 0.8): less 0.5625", abs(standard - 0.5625), 1e-15),
+        Measured("the printed integrand there", _printed_integral(np.array([0.2, 0.8]))),
+        Measured("Gaussians against SciPy's integral", gaussian, 1e-9),
+        Measured("p~ = (1e-4, ...): D", float(np.sum(TARGET**2 / RARE) - 1)),
+        Measured("the printed integrand there", _printed_integral(RARE)),
     )
     upside_down = float(found.upside_down.max())
     return Check(
@@ -247,7 +247,9 @@ def chi_square_definition(*, num_pairs: int = 1000, seed: int = 0) -> Check:
         "E_q[(p / q)^2] - 1 is nonnegative, zero only for p = q; the printed integrand is another",
         "FALSE-AS-PRINTED",
         rows,
-        control=(Row("printed integrand: difference of the moments, relative", upside_down, 1e-9),),
+        control=(
+            Measured("printed integrand: difference of the moments, relative", upside_down, 1e-9),
+        ),
         erratum=(
             "The printed integral of (dP~/dP_t)^2 - 1 over P~ is 1.08 where D(P_t || P~) is 0.5625 "
             "and stays near 3 as P~ stops covering half of P_t, where the second moment that (II) "

@@ -30,7 +30,7 @@ import numpy as np
 
 from theory_checks.common.descent import log_spaced
 from theory_checks.common.reference import curve, mean_interval, slope, solve_max_margin
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.moving_weights import (
     ANY,
     ARMS,
@@ -114,15 +114,15 @@ def bound(
     found = _BoundShares(*(np.stack(column) for column in zip(*along, strict=True)))
     largest, ends = float(found.used.max()), np.median(found.used[:, :, -1], axis=(1, 2))
     rows = (
-        Row("random theta and w: sum q u - min u - log(sum w / min w)", gaps.gibbs, 1e-12),
-        Row("the pull across theta*, less that logarithm", gaps.pull, 1e-12),
-        Row(
+        Measured("random theta and w: sum q u - min u - log(sum w / min w)", gaps.gibbs, 1e-12),
+        Measured("the pull across theta*, less that logarithm", gaps.pull, 1e-12),
+        Measured(
             "margin times S over the component along theta*",
             float(found.progress.max()),
             1 + 1e-12,
         ),
-        Row("squared component across over its bound: largest", largest / tighten, 1 + 1e-12),
-        Row("its median at the end", float(np.median(ends))),
+        Measured("squared component across over its bound: largest", largest / tighten, 1 + 1e-12),
+        Measured("its median at the end", float(np.median(ends))),
     )
     return Check(
         "Z-TA1 bound",
@@ -133,12 +133,12 @@ def bound(
         assumptions=f"{', '.join(losses)} loss, |z_i| <= 1, start at zero, weights in {BOUNDS} by "
         "difficulty, at random, or by an adversary; any steps",
         control=(
-            Row(
+            Measured(
                 "zero on the support: left / right side, zeros left out",
                 float(found.blind.max()),
                 1.0,
             ),
-            Row("sum q u - min u - log(sum w / max w)", gaps.altered, 1e-12),
+            Measured("sum q u - min u - log(sum w / max w)", gaps.altered, 1e-12),
         ),
         erratum=(
             "The text says that difficulty-based weights do not change the max-margin direction; "
@@ -167,18 +167,20 @@ def limit(
     slopes = slope(np.log(times[half:]), np.moveaxis(np.log(angles[:, half:]), 1, -1))  # [S, A]
     solver = max(_solver_distance(own) for own in sets)
     rows = (
-        Row("max-margin direction, library against SciPy", solver, 1e-8),
+        Measured("max-margin direction, library against SciPy", solver, 1e-8),
         *(row for arm in MOVING for row in _arm_rows(arm, angles[:, -1], slopes, last)),
-        Row("static uniform weights: largest angle", float(angles[:, -1, UNIFORM].max()), 0.02),
-        Row("static random weights: largest angle", float(angles[:, -1, RANDOM].max()), 0.02),
+        Measured(
+            "static uniform weights: largest angle", float(angles[:, -1, UNIFORM].max()), 0.02
+        ),
+        Measured("static random weights: largest angle", float(angles[:, -1, RANDOM].max()), 0.02),
         *(row for arm in MOVING for row in _ratio_rows(arm, angles[:, -1])),
         *_constant_step_rows(found.constant_steps, last_constant),
-        Row(
+        Measured(
             "zero on the support: largest angle to the smaller problem's direction",
             float(found.to_smaller.max()),
             0.02,
         ),
-        Row(
+        Measured(
             "1 / loss, not clipped: largest angle to the mean point",
             float(found.to_mean.max()),
             1e-9,
@@ -186,10 +188,10 @@ def limit(
     )
     control = (
         *(
-            Row(f"{name}: smallest angle", float(angles[:, -1, ARMS.index(name)].min()), 0.02)
+            Measured(f"{name}: smallest angle", float(angles[:, -1, ARMS.index(name)].min()), 0.02)
             for name in UNBOUNDED
         ),
-        Row(
+        Measured(
             "zero on the support: slope of log angle, smallest",
             float(slopes[:, ZERO].min()),
             -0.5,
@@ -303,38 +305,38 @@ def _solver_distance(sets: SeparableSets) -> float:
     )
 
 
-def _arm_rows(arm: int, ends: np.ndarray, slopes: np.ndarray, last: int) -> list[Row]:
+def _arm_rows(arm: int, ends: np.ndarray, slopes: np.ndarray, last: int) -> list[Measured]:
     """Angles at the end [S, A] and slopes of log angle on log t [S, A]."""
     mean, low, high = mean_interval(slopes[:, arm])
     return [
-        Row(
+        Measured(
             f"{ARMS[arm]}: largest angle after {last} steps 1 / L",
             float(ends[:, arm].max()),
             0.02,
         ),
-        Row("slope of log angle on log t, mean", mean),
-        Row("its 95 % interval over data sets, low", low),
-        Row("high", high, -0.5),
+        Measured("slope of log angle on log t, mean", mean),
+        Measured("its 95 % interval over data sets, low", low),
+        Measured("high", high, -0.5),
     ]
 
 
-def _ratio_rows(arm: int, ends: np.ndarray) -> list[Row]:
+def _ratio_rows(arm: int, ends: np.ndarray) -> list[Measured]:
     """Angles at the end [S, A] over those of uniform weights."""
     ratio, low, high = np.exp(mean_interval(np.log(ends[:, arm] / ends[:, UNIFORM]))).tolist()
     return [
-        Row(f"{ARMS[arm]}: angle over static uniform's, geometric mean", ratio),
-        Row("95 % interval, low", low),
-        Row("95 % interval, high", high),
+        Measured(f"{ARMS[arm]}: angle over static uniform's, geometric mean", ratio),
+        Measured("95 % interval, low", low),
+        Measured("95 % interval, high", high),
     ]
 
 
-def _constant_step_rows(angles: np.ndarray, last: int) -> list[Row]:
+def _constant_step_rows(angles: np.ndarray, last: int) -> list[Measured]:
     """Angles [S, T, A] at the end, and against those a decade (four records) earlier."""
     end, earlier = angles[:, -1, :CLIPPED], angles[:, -5, :CLIPPED]
     ratios = end[:, : len(DIFFICULTIES)] / earlier[:, : len(DIFFICULTIES)]
     return [
-        Row(f"constant step, {last} steps: largest angle", float(end.max())),
-        Row(
+        Measured(f"constant step, {last} steps: largest angle", float(end.max())),
+        Measured(
             "largest angle over that a decade earlier, difficulties, mean",
             float(np.mean(ratios)),
             1.0,

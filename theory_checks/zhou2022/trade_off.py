@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.margin_pools import LEVELS, Pool, ensemble_gamma
 
 BETAS = np.linspace(0, 3, 31)
@@ -42,14 +42,16 @@ def trade_off(pools: list[Pool]) -> Check:
     honest = found.first_honest[:, :, None, None] + found.second  # points of P~_s
     turns = BETAS[np.argmin(found.first, axis=-1)]  # [L, P]
     rows = (
-        Row(
+        Measured(
             "slope of (I) at 0 against -Cov(E_V 1, log err), relative",
             float(np.max(np.abs(found.numeric_slope / found.slope - 1))),
             1e-6,
         ),
-        Row("its largest value", float(np.max(found.slope)), 0.0),
-        Row("slope of the divergence at 0", float(np.max(np.abs(found.divergence_slope))), 1e-6),
-        Row(
+        Measured("its largest value", float(np.max(found.slope)), 0.0),
+        Measured(
+            "slope of the divergence at 0", float(np.max(np.abs(found.divergence_slope))), 1e-6
+        ),
+        Measured(
             "minus the share of pools where the divergence grows all along",
             -float(np.mean(np.all(np.diff(found.divergence) > 0, axis=-1))),
             -1.0,
@@ -68,7 +70,7 @@ def trade_off(pools: list[Pool]) -> Check:
         assumptions=f"{len(pools)} pools of points, p_s = p_t uniform on each, logistic errors "
         "held out, networks at norm one, gamma at quantiles of their margins",
         control=(
-            Row(
+            Measured(
                 "points of P~_s: minus the share of sums with an interior minimum",
                 -float(np.mean(np.argmin(honest, axis=-1) > 0)),
                 -0.5,
@@ -106,14 +108,18 @@ def _terms(pool: Pool, level: float) -> _Terms:
     )
 
 
-def _level_rows(level: float, first: np.ndarray, turns: np.ndarray, sums: np.ndarray) -> list[Row]:
+def _level_rows(
+    level: float, first: np.ndarray, turns: np.ndarray, sums: np.ndarray
+) -> list[Measured]:
     """Where (I) [P, B] and the sums [P, M, B] are smallest, over the pools."""
     at = f"gamma at the {100 * level:.0f} % quantile"
     falls = first[:, ONE] < first[:, 0]
     rows = [
-        Row(f"{at}: share of pools with (I) at beta = 1 below beta = 0", float(np.mean(falls))),
-        Row("(I): mean beta of its minimum", float(np.mean(turns))),
-        Row(
+        Measured(
+            f"{at}: share of pools with (I) at beta = 1 below beta = 0", float(np.mean(falls))
+        ),
+        Measured("(I): mean beta of its minimum", float(np.mean(turns))),
+        Measured(
             "(I): mean of its minimum over its value at 0",
             float(np.mean(first.min(axis=-1) / first[:, 0])),
         ),
@@ -123,12 +129,12 @@ def _level_rows(level: float, first: np.ndarray, turns: np.ndarray, sums: np.nda
         own = best[:, index]
         interior = (own > 0) & (own < len(BETAS) - 1)
         rows += [
-            Row(
+            Measured(
                 f"n = {size:.0e}: minus the share of sums with an interior minimum",
                 -float(np.mean(interior)),
                 -0.5,
             ),
-            Row("mean beta of the minimum", float(np.mean(BETAS[own]))),
+            Measured("mean beta of the minimum", float(np.mean(BETAS[own]))),
         ]
     return rows
 

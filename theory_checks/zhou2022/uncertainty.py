@@ -16,7 +16,7 @@ import scipy.stats
 
 from theory_checks.common.ensembles import STANDARD_ERRORS, power_law, rank_correlation
 from theory_checks.common.reference import curve
-from theory_checks.records import Check, Plot, Row
+from theory_checks.records import Check, Measured, Plot
 from theory_checks.zhou2022.retraining import equal_distributions
 from weighting.difficulty.bias_variance import squared_bias_variance
 from weighting.difficulty.several_networks import predictive_variance
@@ -93,32 +93,34 @@ def estimate(
     power, half = power_law(SIZES, approach.distances)
     wrong_power, _ = power_law(SIZES, approach.wrong_limit)
     rows = (
-        Row(
+        Measured(
             "relative distance from Eq. 7 as printed, 1 / tau included",
             float(gaps.printed.max()),
             1e-10,
         ),
-        Row("relative distance from NumPy's variance over K", float(gaps.plain.max()), 1e-12),
-        Row("the same, over K - 1", float(gaps.unbiased.max()), 1e-12),
-        Row("float32, predictions near 10^4: relative distance", float(gaps.offset.max()), 1e-4),
-        Row(
+        Measured("relative distance from NumPy's variance over K", float(gaps.plain.max()), 1e-12),
+        Measured("the same, over K - 1", float(gaps.unbiased.max()), 1e-12),
+        Measured(
+            "float32, predictions near 10^4: relative distance", float(gaps.offset.max()), 1e-4
+        ),
+        Measured(
             "K = 8 to 2048: |power of K + 1/2|, with half its 95 % interval",
             abs(power + 0.5) + half,
             0.1,
         ),
-        Row(
+        Measured(
             "mean over ensembles against (1 - 1/K) Eq. 8: standard errors off",
             float(approach.standard_errors.max()),
             STANDARD_ERRORS + 1,  # of several hundred means
         ),
     )
     control = (
-        Row(
+        Measured(
             "Eq. 7 as printed in float32, near 10^4: relative distance",
             float(gaps.printed_offset[-1]),
             1e-4,
         ),
-        Row("a limit 20 % too large: |power of K + 1/2|", abs(wrong_power + 0.5), 0.1),
+        Measured("a limit 20 % too large: |power of K + 1/2|", abs(wrong_power + 0.5), 0.1),
     )
     return Check(
         "Z-E7",
@@ -210,23 +212,25 @@ def two_regimes(*, num_networks: int = 400, num_seeds: int = 20) -> Check:
         0.95, num_seeds - 1, found.clean.mean(), found.clean.std(ddof=1) / np.sqrt(num_seeds)
     )
     rows = (
-        Row("clean points: minus the rank correlation, mean", -float(found.clean.mean()), -0.2),
-        Row("clean points: 95 % interval, low", float(low)),
-        Row("clean points: 95 % interval, high", float(high)),
-        Row("clean points: share of seeds not positive", float(np.mean(found.clean < 0)), 0.1),
-        Row(
+        Measured(
+            "clean points: minus the rank correlation, mean", -float(found.clean.mean()), -0.2
+        ),
+        Measured("clean points: 95 % interval, low", float(low)),
+        Measured("clean points: 95 % interval, high", float(high)),
+        Measured("clean points: share of seeds not positive", float(np.mean(found.clean < 0)), 0.1),
+        Measured(
             "wrong targets: minus their median error over the clean",
             -float(found.error_ratio.min()),
             -10,
         ),
-        Row(
+        Measured(
             "wrong targets: median share of the variance in the error, largest",
             float(found.wrong_share.max()),
             0.05,
         ),
-        Row("clean points: the same, mean", float(found.clean_share.mean())),
-        Row("wrong targets: mean rank correlation", float(found.wrong.mean())),
-        Row("all points: mean rank correlation", float(found.mixed.mean())),
+        Measured("clean points: the same, mean", float(found.clean_share.mean())),
+        Measured("wrong targets: mean rank correlation", float(found.wrong.mean())),
+        Measured("all points: mean rank correlation", float(found.mixed.mean())),
     )
     return Check(
         "Z-E78",
@@ -235,7 +239,7 @@ def two_regimes(*, num_networks: int = 400, num_seeds: int = 20) -> Check:
         rows,
         "least-squares polynomials, six of 120 targets off by 2 where the data are dense",
         (
-            Row(
+            Measured(
                 "clean points, shuffled variances: minus the rank correlation, mean",
                 -float(found.shuffled.mean()),
                 -0.2,
