@@ -177,12 +177,6 @@ from weighting.schemes.gradient_harmonized import gradient_harmonized
 from weighting.schemes.importance_sampling import importance_sampling, speedup_threshold
 from weighting.schemes.infobatch import infobatch
 from weighting.schemes.joint_weighting import joint_weighting
-from weighting.schemes.lookahead import fast_scores, lookahead, lookahead_weights
-from weighting.schemes.lookahead_unrolled import (
-    lookahead_unrolled,
-    lookahead_unrolled_weights,
-    unrolled_scores,
-)
 from weighting.schemes.loss_based import focal, hard_mining, self_paced, small_losses, top_losses
 from weighting.schemes.loss_rank import loss_rank, loss_rank_probabilities
 from weighting.schemes.low import low, low_kkt_residual, low_weights
@@ -201,7 +195,13 @@ from weighting.schemes.mentornet import (
     sample_mentor_features,
     train_mentor,
 )
-from weighting.schemes.meta_weight_net import (
+from weighting.schemes.meta.lookahead import fast_scores, lookahead, lookahead_weights
+from weighting.schemes.meta.lookahead_unrolled import (
+    lookahead_unrolled,
+    lookahead_unrolled_weights,
+    unrolled_scores,
+)
+from weighting.schemes.meta.meta_weight_net import (
     cluster_class_sizes,
     cmw_net,
     meta_gradient,

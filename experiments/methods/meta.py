@@ -94,7 +94,7 @@ RECORDS = (
         ),
         family="selection",
         source="Wang 2024 (GREATS)",
-        needs=("jacobian", "clean"),
+        needs=("logits", "labels", "features", "jacobian", "clean"),
         scale="mean one",
         suspect="low",
         summary="greedy choice by effect on clean examples, less redundancy",

@@ -29,7 +29,7 @@ from experiments.training.program import make_program, seed_data, stack_hyperpar
 from experiments.training.streams import shuffled
 from weighting import losses
 from weighting.metrics import corruption_auc
-from weighting.schemes.lookahead import lookahead_weights
+from weighting.schemes.meta.lookahead import lookahead_weights
 
 _RATE = 0.4
 

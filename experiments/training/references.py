@@ -26,7 +26,7 @@ from weighting.difficulty.cross_validation import cross_validated_predictions
 from weighting.metrics import confusion_matrix, predict
 from weighting.schemes import margin_based
 from weighting.schemes.mentornet import Mentor, mentor_targets, sample_mentor_features, train_mentor
-from weighting.schemes.meta_weight_net import cluster_class_sizes
+from weighting.schemes.meta.meta_weight_net import cluster_class_sizes
 
 _STREAM = 2_000_003  # so that the reference network sees other batches than the run
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.ren2018 import figure2
-from experiments.reporting.rows import Row, choose, format_table
+from experiments.reporting.rows import Row, choose, rows_table
 from experiments.studies import demo
 from experiments.training.result import load_result
 
@@ -116,7 +116,7 @@ def test_choose_reads_validation_alone_and_avoids_diverged_runs(tmp_path):
 
 def test_table_by_hand():
     row = Row("method", (1.0, 2.0, 3.0), "lr 1", 0.5, {"AUC": None})
-    text = format_table("title", "error", [row])
+    text = str(rows_table("title", "error", [row]))
     assert "2.00" in text  # the mean
     assert "0.58" in text  # 1 / sqrt(3)
 

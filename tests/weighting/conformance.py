@@ -89,7 +89,8 @@ SCHEMES = {
     "low:0.5:solver=osqp": Row(reads=("logits",), varies=("regularization", 0.5, 2.0)),
     "low:1:gradient=last_layer": Row(reads=("logits", "features")),
     "low:1:gradient=parameters": Row(),
-    "low:1e-3:gradient_scale=batch_mean": Row(reads=("logits",)),
+    # the released scale depends on the size of the batch
+    "low:1e-3:gradient_scale=batch_mean": Row(reads=("logits",), copies="no"),
     "lookahead": Row(),
     "lookahead:refresh_every=3": Row(),
     "lookahead:select=head": Row(),

@@ -211,7 +211,7 @@ def test_padding_gets_zero_and_changes_nothing(name):
 def test_an_example_given_twice_gets_what_two_copies_should(name):
     it = subject(name)
     if it.row.copies == "no":
-        pytest.skip("declared: ties are broken by position")
+        pytest.skip("declared: ties are broken by position, or the batch's size counts")
     once = make_batch()
     if it.row.copies == "expectation":
         twice = rows(once, np.r_[0, 0 : BATCH - 1])
@@ -422,7 +422,7 @@ def test_a_scheme_of_the_command_line_has_a_row_and_reads_no_more_than_its_recor
 
     def update(batch):
         signals, keywords = evidence(batch)
-        known = {"logits", "labels"} & set(record.needs)
+        known = {"logits", "labels", "features"} & set(record.needs)
         known |= {"indices"} if {"history", "table"} & set(record.needs) else set()
         given = Signals(signals.losses, mask=signals.mask)
         given = given._replace(**{field: getattr(signals, field) for field in known})

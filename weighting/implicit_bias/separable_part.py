@@ -25,8 +25,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 
 from weighting._checks import check_choice
 
@@ -106,19 +104,11 @@ def separable_part(inputs: Any, labels: Any) -> SeparablePart:
     units = signed / np.where(norms > 0, norms, 1)[:, None]
     size = float(np.max(norms))
 
-    solution = linprog(
-        np.concatenate([np.zeros(num_features), -np.ones(num_examples)]),
-        A_ub=sparse.hstack([sparse.csr_array(-units), sparse.eye_array(num_examples)], "csr"),
-        b_ub=np.zeros(num_examples),
-        bounds=[(None, None)] * num_features + [(0, 1)] * num_examples,
-        method="highs",
-    )
-    if solution.status != 0:
-        raise ValueError(f"the linear program of separable_part() failed: {solution.message}")
-    is_separable = solution.x[num_features:] > 0.5
+    solution = _linear_program(units)
+    is_separable = solution[num_features:] > 0.5
 
     span, complement = _bases(units[~is_separable])
-    theta = complement @ (complement.T @ solution.x[:num_features])
+    theta = complement @ (complement.T @ solution[:num_features])
     theta /= max(float(np.linalg.norm(theta)), np.finfo(float).tiny)
     multipliers = np.zeros(num_examples)
     if not np.all(is_separable):
@@ -150,6 +140,27 @@ def _bases(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, values, directions = np.linalg.svd(np.linalg.qr(rows, mode="r"), full_matrices=True)
     rank = int(np.sum(values > TOLERANCE * max(values[0], np.finfo(float).tiny)))
     return directions[:rank].T, directions[rank:].T
+
+
+def _linear_program(units: np.ndarray) -> np.ndarray:
+    """The solution (theta [D], xi [N]) of the linear program, by SciPy's HiGHS.
+
+    SciPy's optimizers are imported when they are first needed: that takes a while.
+    """
+    from scipy import sparse
+    from scipy.optimize import linprog
+
+    num_examples, num_features = units.shape
+    solution = linprog(
+        np.concatenate([np.zeros(num_features), -np.ones(num_examples)]),
+        A_ub=sparse.hstack([sparse.csr_array(-units), sparse.eye_array(num_examples)], "csr"),
+        b_ub=np.zeros(num_examples),
+        bounds=[(None, None)] * num_features + [(0, 1)] * num_examples,
+        method="highs",
+    )
+    if solution.status != 0:
+        raise ValueError(f"the linear program of separable_part() failed: {solution.message}")
+    return solution.x
 
 
 def split_parameters(theta: Any, part: SeparablePart) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ By what they read:
 - the class: `class_based`; the margin: `margin_based`;
 - the gradient: `low`, `alignment` (inner products), `importance_sampling` (draws, with
   expectation one);
-- a small clean set: `lookahead` and `lookahead_unrolled`, `meta_weight_net`;
+- a small clean set: the room `meta` (lookahead, Meta-Weight-Net);
 - the input, by a model that is trained: `joint_weighting`; the loss's history, by a network that
   was trained before: `mentornet`;
 - an example's past: `active_bias`, `loss_rank`, `infobatch`;

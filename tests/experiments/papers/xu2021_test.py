@@ -93,7 +93,7 @@ def test_half_of_the_partly_separable_points_are_separable(kind):
 
 def test_logged_steps_and_average_margins():
     steps = np.array([0, 1, 3, 10, 32, 100, 200])
-    assert [common.place(steps, t) for t in (0, 2, 10, 99, 1000)] == [0, 1, 3, 4, 6]
+    assert [common.index_of_step(steps, t) for t in (0, 2, 10, 99, 1000)] == [0, 1, 3, 4, 6]
     assert common.milestones(steps) == [3, 5, 6]
     assert common.milestones(steps[:-1]) == [3, 5]
     inputs, signs = jnp.array([[[1.0, 0.0], [0.0, 2.0]]]), jnp.array([[1.0, -1.0]])

@@ -16,7 +16,7 @@ from weighting import (
     make_train_step,
     without_state,
 )
-from weighting.schemes.meta_weight_net import (
+from weighting.schemes.meta.meta_weight_net import (
     WeightNet,
     apply_weight_net,
     cluster_class_sizes,

@@ -20,7 +20,7 @@ from weighting._checks import check_positive, require, require_clean_loss
 from weighting._types import CleanLossFn, LossesFn, PyTree
 from weighting.base import Weighting, stateless
 from weighting.linearize import masked_mean
-from weighting.schemes.lookahead import rectify
+from weighting.schemes.meta.lookahead import rectify
 
 
 def lookahead_unrolled_weights(
