@@ -89,7 +89,10 @@ def write_pages(results: Path, experiments: Mapping[str, Experiment]) -> Path:
             f"{results} is no folder; keep an experiment there first: report FOLDER --keep"
         )
     paths = sorted(results.glob(f"*/{FILE}"))
-    records = [{**read_ledger(path), "folder": path.parent.name} for path in paths]
+    records = [
+        {**read_ledger(path), "folder": path.parent.name, "files": _shown_files(path.parent)}
+        for path in paths
+    ]
     for name, text in page_texts(records, experiments).items():
         write_atomically(results / name, lambda file, text=text: file.write(text.encode()))
     return results / "README.md"
@@ -198,11 +201,17 @@ def _section(
     return _Section(link, "\n\n".join(parts), entries)
 
 
+def _shown_files(folder: Path) -> list[str]:
+    """The names of a kept folder's text and tables."""
+    return [TEXT, *sorted(path.name for path in folder.glob("*.csv"))]
+
+
 def _provenance(record: dict[str, Any]) -> str:
     made = record["made"]
+    files = ", ".join(f"[{name}]({record['folder']}/{name})" for name in record["files"])
     command = f"python -m experiments run {record['experiment']} --preset {record['preset']}"
     device = f"{made['device']}, jax {made['versions']['jax']}"
-    return f"`{command}`: {record['what']}. {seeds_of(record)}{device}."
+    return f"`{command}`: {record['what']}. {seeds_of(record)}{device}. {files}"
 
 
 def seeds_of(record: dict[str, Any]) -> str:

@@ -140,12 +140,14 @@ def test_a_run_writes_its_part_and_the_page_shows_it(tmp_path):
     assert record["figures"] == {"table1_errors": "Table 1"}
     assert set(record["made"]["versions"]) >= {"jax", "numpy"}
 
-    pages = page_texts([{**record, "folder": folder.name}], {"ren2018.table1": experiment})
+    shown = {**record, "folder": folder.name, "files": ["table.txt", "table1.csv"]}
+    pages = page_texts([shown], {"ren2018.table1": experiment})
     assert set(pages) == {"README.md", *(f"{paper}.md" for paper in PAPERS)}
     assert "| [ren2018](ren2018.md) | 1 | 1 | 0 | 0 | 1 | 3 |" in pages["README.md"]
     assert "| not known | 1 | [ren2018, Table 1](ren2018.md#table1) |" in pages["README.md"]
     paper = pages["ren2018.md"]
     assert '<a id="table1"></a>\n\n## Table 1: accuracies' in paper
+    assert "[table1.csv](ren2018.table1-smoke/table1.csv)" in paper
     assert "| another \\| claim | 7 ± 1 |  |  | not run | needs a GPU |" in paper
     assert "![table1_errors](ren2018.table1-smoke/table1_errors.png)" in paper
     nothing = page_texts([], {"ren2018.table1": experiment})
