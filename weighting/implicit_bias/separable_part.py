@@ -105,10 +105,10 @@ def separable_part(inputs: Any, labels: Any) -> SeparablePart:
     size = float(np.max(norms))
 
     solution = _linear_program(units)
-    is_separable = solution[num_features:] > 0.5
+    is_separable = solution.x[num_features:] > 0.5
 
     span, complement = _bases(units[~is_separable])
-    theta = complement @ (complement.T @ solution[:num_features])
+    theta = complement @ (complement.T @ solution.x[:num_features])
     theta /= max(float(np.linalg.norm(theta)), np.finfo(float).tiny)
     multipliers = np.zeros(num_examples)
     if not np.all(is_separable):
@@ -142,8 +142,8 @@ def _bases(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return directions[:rank].T, directions[rank:].T
 
 
-def _linear_program(units: np.ndarray) -> np.ndarray:
-    """The solution (theta [D], xi [N]) of the linear program, by SciPy's HiGHS.
+def _linear_program(units: np.ndarray) -> Any:
+    """SciPy's result, by HiGHS: `x` holds (theta [D], xi [N]), `ineqlin` the multipliers.
 
     SciPy's optimizers are imported when they are first needed: that takes a while.
     """
@@ -160,7 +160,7 @@ def _linear_program(units: np.ndarray) -> np.ndarray:
     )
     if solution.status != 0:
         raise ValueError(f"the linear program of separable_part() failed: {solution.message}")
-    return solution.x
+    return solution
 
 
 def split_parameters(theta: Any, part: SeparablePart) -> tuple[Any, Any]:
