@@ -68,7 +68,15 @@ def test_a_name_has_one_record_per_kind():
 
 
 def test_needs_are_written_in_one_way():
-    known = {"losses", "logits", "labels", "jacobian", "losses at other parameters", "inputs"}
+    known = {
+        "losses",
+        "logits",
+        "labels",
+        "features",
+        "jacobian",
+        "losses at other parameters",
+        "inputs",
+    }
     known |= {"clean", "counts", "history", "table", "noise matrix", "score", "logits or score"}
     for record in (*SCHEMES.values(), *LOSSES.values()):
         assert set(record.needs) <= known, record.name
