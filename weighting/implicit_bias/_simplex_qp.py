@@ -12,15 +12,13 @@ until these are settled; and the point itself is carried along and its residuals
 not from a Gram matrix, so that a small optimum is not lost to cancellation.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
 
 Array = np.ndarray
-
-(solve_posdef,) = get_lapack_funcs(("posv",), dtype=np.float64)  # less overhead than cho_solve
 
 ROUNDING = 4e-15  # of a product of two vectors of norm one, where the terms do not cancel
 DEPENDENT = 1e-13  # squared distance from the members' affine hull that counts as none
@@ -32,6 +30,15 @@ MIN_GUESSED = 0.1  # new points per member for which a guess is cheaper than sin
 
 # Matrices meet vectors in np.vecdot and np.einsum: a threaded BLAS can take a hundred times longer
 # for so little work when the machine's cores are busy.
+
+
+@functools.cache
+def posdef_solver() -> Callable[..., Any]:
+    """LAPACK's posv, which has less overhead than `cho_solve`; SciPy is imported when needed."""
+    from scipy.linalg import get_lapack_funcs
+
+    (solve,) = get_lapack_funcs(("posv",), dtype=np.float64)
+    return solve
 
 
 class HullPoints(NamedTuple):
@@ -201,10 +208,10 @@ class _Members:
         for _ in range(MAX_GUESSES):
             system, sums = shifted.take(kept, 0).take(kept, 1), in_group.take(kept, 0)
             system.flat[:: len(kept) + 1] += ridge
-            solved, info = solve_posdef(system, sums)[1:]
+            solved, info = posdef_solver()(system, sums)[1:]
             if info != 0:
                 return
-            p = solved @ solve_posdef(sums.T @ solved, np.ones(self.num_groups))[1]
+            p = solved @ posdef_solver()(sums.T @ solved, np.ones(self.num_groups))[1]
             if p.min() <= 0:
                 kept = kept[p > 0]
                 if in_group.take(kept, 0).sum(axis=0).min() == 0:

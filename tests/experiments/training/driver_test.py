@@ -380,8 +380,7 @@ KILLED = replace(BASE, weighting="random", num_steps=120, num_evals=120, seeds=1
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "tests")
-from training_test import KILLED, train
+from tests.experiments.training.driver_test import KILLED, train
 print("ready", flush=True)
 train(KILLED, folder=Path(sys.argv[1]), resume=True, checkpoint_seconds=0, progress=False)
 """
