@@ -22,6 +22,7 @@ from weighting.base import (
     Signals,
     Weighting,
     chain,
+    guarded,
     mean_one,
     stateless,
     uniform,
@@ -241,7 +242,9 @@ from weighting.train_step import (
     StepMetrics,
     TrainState,
     init_train_state,
+    labels_mask,
     make_train_step,
+    without_padding,
     without_state,
 )
 from weighting.training.co_teaching import init_co_teaching_state, make_co_teaching_step
@@ -278,6 +281,8 @@ __all__ = [
     "init_train_state",
     "StepMetrics",
     "make_train_step",
+    "labels_mask",
+    "without_padding",
     # the losses: a namespace, as some share their name with a scheme
     "losses",
     # what a scheme is, and how schemes compose
@@ -285,6 +290,7 @@ __all__ = [
     "Signals",
     "EmptyState",
     "stateless",
+    "guarded",
     "uniform",
     "chain",
     "mean_one",

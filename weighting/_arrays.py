@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from weighting._checks import concrete, require
+from weighting._numbers import at_least_float32, nan_if
 from weighting.base import Signals, mean_one
 
 NUM_BISECTIONS = 64  # down to neighbouring floats
@@ -49,11 +50,6 @@ def finish(weights: Array, signals: Signals, normalize: bool) -> Array:
     """Mean one over the batch, or the native scale with padding at zero; in the losses' dtype."""
     weights = mean_one(weights, signals.valid) if normalize else weights * signals.valid
     return weights.astype(signals.losses.dtype)
-
-
-def at_least_float32(values: Array) -> Array:
-    """The values in float32, or in their own type if that is wider."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def safe_sqrt(squares: Array) -> Array:
@@ -190,7 +186,7 @@ def bounded_mean_one(
     after scaling, by contrast, moves the mean, and scaling after clipping breaks the bounds.
 
     Args:
-      log_scores: s [N], finite; logarithms, so that nothing overflows.
+      log_scores: s [N], finite; logarithms, so that nothing overflows. A NaN makes all NaN.
       low: smallest weight, in [0, 1].
       high: largest weight, at least 1; may be infinite.
       keep: [N] boolean; the others get weight zero and do not count.
@@ -198,7 +194,7 @@ def bounded_mean_one(
     Returns:
       Weights [N], at least float32.
     """
-    scores = log_scores.astype(jnp.promote_types(log_scores.dtype, jnp.float32))
+    scores = at_least_float32(log_scores)
     keep = jnp.ones(scores.shape, bool) if keep is None else keep
     scores = jnp.where(keep, scores, 0)
     count = jnp.maximum(jnp.sum(keep), 1).astype(scores.dtype)
@@ -219,7 +215,8 @@ def bounded_mean_one(
     # Neighbouring floats may still differ by more than the width of exp: try both.
     left, right = (_solve_free(scores - end, low, high, keep, count) for end in ends)
     left_error, right_error = (jnp.abs(jnp.sum(weights) - count) for weights in (left, right))
-    return jnp.where(left_error <= right_error, left, right)
+    weights = jnp.where(left_error <= right_error, left, right)
+    return nan_if(jnp.any(jnp.isnan(scores)), weights)
 
 
 def _solve_free(scores, low, high, keep, count):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from weighting._numbers import as_float, in_range, keep_rows, nan_if
 from weighting._types import PyTree
 from weighting.linearize import masked_mean
 
@@ -68,12 +69,81 @@ class Weighting(NamedTuple):
     update: UpdateFn
 
 
+def guarded(
+    init: InitFn,
+    update: UpdateFn,
+    *,
+    num_examples: int | None = None,
+    num_classes: int | None = None,
+) -> Weighting:
+    """The scheme of these two functions, with one answer to padding and to what is missing.
+
+    - Padding reaches nothing: `update` sees zeros in its place, whatever was there, and its weight
+      is zero.
+    - An example gets the weight NaN if its loss, a logit, a feature or its incoming weight is NaN,
+      or if its index or label has no row in the scheme's tables. So whoever looks at the weights or
+      at the weighted loss sees the fault, where a comparison or a sort would have hidden it.
+    - Integer losses or weights are computed in floating point.
+
+    Args:
+      init: see `InitFn`.
+      update: see `UpdateFn`; it need not mask what it reads.
+      num_examples: N, if the scheme keeps a table by `signals.indices`. Indices outside [0, N)
+        arrive as N, where reading clamps and `at[...].set(..., mode="drop")` writes nothing.
+      num_classes: C, if the scheme keeps a table by `signals.labels`.
+    """
+
+    def update_fn(weights, state, signals, **extra):
+        signals = signals._replace(losses=as_float(signals.losses))
+        valid = is_valid(signals.mask, signals.losses)
+        weights = as_float(weights)
+        if signals.mask is not None:
+            weights, signals = keep_rows(valid, weights), _without_padding(signals, valid)
+        missing = _has_nan(signals) | jnp.isnan(weights)
+        if num_classes is not None and signals.labels is not None:
+            missing |= ~in_range(signals.labels, num_classes)
+        if num_examples is not None and signals.indices is not None:
+            known = in_range(signals.indices, num_examples)
+            missing |= ~known
+            signals = signals._replace(indices=jnp.where(known, signals.indices, num_examples))
+        weights, state = update(weights, state, signals, **extra)
+        weights = nan_if(missing, weights)
+        return weights if signals.mask is None else keep_rows(valid, weights), state
+
+    return Weighting(init, update_fn)
+
+
+def _without_padding(signals: Signals, valid: Array) -> Signals:
+    """The signals with zeros in the place of padding."""
+    rows = signals._asdict()
+    mask = rows.pop("mask")
+    kept = {k: None if v is None else keep_rows(valid, jnp.asarray(v)) for k, v in rows.items()}
+    return Signals(**kept, mask=mask)
+
+
+def _has_nan(signals: Signals) -> Array:
+    """True [B] where a number of the example is NaN."""
+    missing = jnp.isnan(signals.losses)
+    for values in (signals.logits, signals.features):
+        if values is not None and jnp.issubdtype(values.dtype, jnp.inexact):
+            missing |= jnp.any(jnp.isnan(values.reshape(missing.size, -1)), axis=1)
+    return missing
+
+
 class EmptyState(NamedTuple):
     """The state of a scheme that remembers nothing."""
 
 
-def stateless(update: Callable[..., Array]) -> Weighting:
-    """A scheme from a function (weights, signals, **extra) -> weights that keeps no state."""
+def stateless(
+    update: Callable[..., Array],
+    *,
+    num_examples: int | None = None,
+    num_classes: int | None = None,
+) -> Weighting:
+    """A scheme from a function (weights, signals, **extra) -> weights that keeps no state.
+
+    It is `guarded`; see there for the keywords.
+    """
 
     def init_fn(key: Array, params: PyTree) -> EmptyState:
         del key, params
@@ -82,7 +152,7 @@ def stateless(update: Callable[..., Array]) -> Weighting:
     def update_fn(weights, state, signals, **extra):
         return update(weights, signals, **extra), state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn, num_examples=num_examples, num_classes=num_classes)
 
 
 def uniform() -> Weighting:
@@ -118,8 +188,8 @@ def chain(*schemes: Weighting) -> Weighting:
 
 
 def valid_of(mask: Array | None, values: Array) -> Array:
-    """The mask in the values' dtype; ones where no mask was given."""
-    return jnp.ones_like(values) if mask is None else mask.astype(values.dtype)
+    """The mask as exact zeros and ones of the values' dtype; ones where no mask was given."""
+    return jnp.ones_like(values) if mask is None else (mask > 0).astype(values.dtype)
 
 
 def is_valid(mask: Array | None, values: Array) -> Array:
@@ -132,5 +202,6 @@ def mean_one(weights: Array, valid: Array) -> Array:
 
     All-zero weights stay zero (the delta guard of ren2018, Eq. 9). Weights of padding become zero.
     """
+    weights = keep_rows(valid > 0, as_float(weights))
     mean = masked_mean(weights, valid)
-    return weights * valid / (mean + (mean == 0))
+    return weights / (mean + (mean == 0))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from weighting._checks import check_vector
+from weighting._numbers import as_float, keep_rows
 from weighting._types import PyTree
 
 
@@ -75,11 +76,16 @@ def linearize_losses(
 
 
 def masked_mean(values: Array, mask: Array | None = None) -> Array:
-    """Mean over the entries that the mask keeps; zero if it keeps none."""
+    """Mean over the entries that the mask keeps; zero if it keeps none.
+
+    What the mask drops may be anything, NaN included.
+    """
+    values = as_float(values)
     if mask is None:
         return jnp.mean(values)
-    mask = mask.astype(values.dtype)
-    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
+    keep = mask > 0
+    count = jnp.sum(keep).astype(values.dtype)
+    return jnp.sum(keep_rows(keep, values)) / jnp.maximum(count, 1)
 
 
 def weighted_risk(losses: Array, weights: Array, mask: Array | None = None) -> Array:
@@ -100,4 +106,4 @@ def weighted_risk(losses: Array, weights: Array, mask: Array | None = None) -> A
         raise ValueError(
             f"weights {weights.shape} and losses {losses.shape} must have equal shapes"
         )
-    return masked_mean(weights * losses, mask)
+    return masked_mean(as_float(weights) * losses, mask)

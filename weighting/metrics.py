@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from weighting._numbers import in_range, nan_if
 from weighting.losses.basic import binary_margins
 
 
@@ -38,7 +39,7 @@ def margins(logits: Array, labels: Array) -> Array:
       labels: [N], integer classes.
 
     Returns:
-      Margins [N], in the logits' dtype.
+      Margins [N], in the logits' dtype; nan for a label that is none of the C classes.
 
     References:
       zhou2022, Sec. 2.1 (both forms).
@@ -57,16 +58,22 @@ def margins(logits: Array, labels: Array) -> Array:
         )
     is_label = labels[:, None] == jnp.arange(logits.shape[1])[None, :]
     of_label = jnp.sum(jnp.where(is_label, logits, 0), axis=1)
-    return of_label - jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1)
+    own = of_label - jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=1)
+    return nan_if(~in_range(labels, logits.shape[1]), own)
 
 
 def confusion_matrix(
     labels: Array, predictions: Array, num_classes: int, *, mask: Array | None = None
 ) -> Array:
-    """Counts [C, C] of examples by true class (row) and predicted class (column), as floats."""
+    """Counts [C, C] of examples by true class (row) and predicted class (column), as floats.
+
+    A class outside [0, C) that is not masked makes them all nan.
+    """
     keep = _keep(mask, labels=labels, predictions=predictions)
+    known = in_range(labels, num_classes) & in_range(predictions, num_classes)
+    rows, columns = (jnp.where(known, classes, 0) for classes in (labels, predictions))
     counts = jnp.zeros((num_classes, num_classes), keep.dtype)
-    return counts.at[labels, predictions].add(keep)
+    return counts.at[rows, columns].add(nan_if(~known & (keep > 0), keep))
 
 
 def accuracy(labels: Array, predictions: Array, *, mask: Array | None = None) -> Array:
@@ -139,7 +146,7 @@ def mean_auc(probabilities: Array, labels: Array, *, mask: Array | None = None) 
       mask: optional [N].
 
     Returns:
-      A scalar in [0, 1]; nan if all examples have the same class.
+      A scalar in [0, 1]; nan if all examples have the same class, or one has none of the C.
     """
     if probabilities.ndim != 2:
         raise ValueError(f"`probabilities` must have shape [N, C]; got {probabilities.shape}")
@@ -149,7 +156,8 @@ def mean_auc(probabilities: Array, labels: Array, *, mask: Array | None = None) 
         lambda scores, positives: area_under_roc(scores, positives, mask=keep), in_axes=1
     )(probabilities, is_class)
     is_present = jnp.any(is_class & (keep[:, None] > 0), axis=0)
-    return jnp.mean(auc_per_class, where=is_present)
+    has_no_class = jnp.any(~jnp.any(is_class, axis=1) & (keep > 0))
+    return nan_if(has_no_class, jnp.mean(auc_per_class, where=is_present))
 
 
 def effective_sample_size(weights: Array, *, mask: Array | None = None) -> Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from weighting._numbers import keep_rows
 from weighting._types import LossFn, PyTree
 from weighting.base import Signals, Weighting
 from weighting.layerwise import linearize_layers
@@ -23,6 +24,46 @@ class Batch(NamedTuple):
     indices: Array | None = None  # [B] position in the training set
     mask: Array | None = None  # [B] 1 for an example, 0 for padding; None means no padding
     clean: Any = None  # another Batch, the small trusted set, or None
+
+
+def without_padding(batch: Batch) -> Batch:
+    """The batch with nothing in its padding that could spread: labels, positions and NaN become 0.
+
+    A derivative is zero times whatever padding holds, which is NaN for NaN or infinity, so they
+    must go before the network sees them. Finite inputs stay: batch norm reads them. The clean batch
+    is treated alike.
+    """
+    if batch.clean is not None:
+        batch = batch._replace(clean=without_padding(batch.clean))
+    if batch.mask is None:
+        return batch
+    valid = jnp.asarray(batch.mask) > 0
+
+    def finite(leaf: Any) -> Array:
+        leaf = jnp.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        return jnp.where(jnp.isfinite(leaf), leaf, keep_rows(valid, leaf))
+
+    return batch._replace(
+        inputs=jax.tree.map(finite, batch.inputs),
+        labels=keep_rows(valid, jnp.asarray(batch.labels)),
+        indices=None if batch.indices is None else keep_rows(valid, jnp.asarray(batch.indices)),
+    )
+
+
+def labels_mask(labels: Array, ignore_label: int = -100) -> Array:
+    """A mask for `Batch.mask` that drops the examples labelled `ignore_label`; [B].
+
+    -100 is what token work uses for positions without a label. Such an example is then padding: no
+    loss, no weight, no gradient, and not counted in any mean.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> labels_mask(jnp.array([2, -100, 0]))
+      Array([1., 0., 1.], dtype=float32)
+    """
+    return (jnp.asarray(labels) != ignore_label).astype(float)
 
 
 class ModelOutput(NamedTuple):
@@ -120,6 +161,10 @@ def make_train_step(
     Batch norm: the clean loss uses the clean batch's own statistics and leaves the running ones
     alone; only the update's forward pass moves them.
 
+    A NaN in an example that counts shows in the weights and the loss; in padding it reaches
+    nothing. Labels outside the classes give NaN losses; `labels_mask` makes padding of those marked
+    to be ignored.
+
     Args:
       apply_fn: the model; see `ApplyFn`, and `without_state` for a bare function.
       loss_fn: (logits, labels) -> losses [B], not reduced.
@@ -136,6 +181,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         key, clean_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = without_padding(batch)
         examples = (batch.inputs, batch.labels)
 
         def losses_of(params: PyTree, examples: Any, key: Array = key) -> Any:
@@ -168,7 +214,7 @@ def make_train_step(
             example_loss_fn=None if jax.tree.leaves(state.model_state) else example_loss_fn,
             examples=examples,
         )
-        weights = weights * signals.valid
+        weights = keep_rows(signals.valid > 0, weights)
         new_state = descend(optimizer, state, linearized, weights, signals.valid)._replace(
             model_state=model_state, weighting_state=weighting_state
         )

@@ -16,7 +16,7 @@ from weighting._arrays import (
 )
 from weighting._checks import check_range
 from weighting._types import PyTree
-from weighting.base import Weighting
+from weighting.base import Weighting, guarded
 from weighting.losses import log_label_probabilities
 from weighting.metrics import predict
 
@@ -107,7 +107,7 @@ def record_history(num_examples: int, decay: float | Array = 0.9) -> Weighting:
             lambda table, rows: write(table, indices, visits, rows), state, new
         )
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn, num_examples=num_examples)
 
 
 def read_history(state: PyTree) -> History:

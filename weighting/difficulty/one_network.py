@@ -18,6 +18,7 @@ from jax import Array
 
 from weighting import gradient_norms as norms
 from weighting._arrays import safe_sqrt
+from weighting._numbers import as_float, in_range, lookup, nan_if
 from weighting._types import ExampleLossFn, LossFn, PyTree
 from weighting.losses import binary_margins
 from weighting.metrics import margins
@@ -32,7 +33,8 @@ def error_probability(logits: Array, labels: Array) -> Array:
     if _is_single_score(logits):
         return jax.nn.sigmoid(-binary_margins(logits, labels))
     is_label = _is_label(logits, labels)
-    return jnp.sum(jnp.where(is_label, 0, jax.nn.softmax(logits, axis=1)), axis=1)
+    error = jnp.sum(jnp.where(is_label, 0, jax.nn.softmax(logits, axis=1)), axis=1)
+    return nan_if(~jnp.any(is_label, axis=1), error)
 
 
 def negative_margin(logits: Array, labels: Array) -> Array:
@@ -88,14 +90,17 @@ def class_rarity(labels: Array, class_counts: Array) -> Array:
     counts = jnp.asarray(class_counts)
     if counts.ndim != 1:
         raise ValueError(f"class_counts must be a vector [C], one per class; got {counts.shape}")
-    return 1 / counts[labels]
+    return 1 / lookup(as_float(counts), labels)
 
 
 def standardize_within_class(values: Array, labels: Array, num_classes: int) -> Array:
     """Subtracts each class's mean and divides by its standard deviation (over n, not n - 1); [N].
 
-    A class whose values are all equal, one of a single example included, becomes zero.
+    A class whose values are all equal, one of a single example included, becomes zero; a label
+    outside [0, C) gives nan.
     """
+    values, known = as_float(values), in_range(labels, num_classes)
+    labels = jnp.where(known, labels, num_classes)  # where nothing is added, and the result is NaN
     sizes = jnp.zeros(num_classes, values.dtype).at[labels].add(1)
     sizes = jnp.maximum(sizes, 1)
 
@@ -107,7 +112,7 @@ def standardize_within_class(values: Array, labels: Array, num_classes: int) -> 
     values = values - values[first[labels]]
     centered = values - class_mean(values)
     deviation = safe_sqrt(class_mean(centered**2))
-    return centered / jnp.where(deviation > 0, deviation, 1)
+    return nan_if(~known, centered / jnp.where(deviation > 0, deviation, 1))
 
 
 def prediction_depth(

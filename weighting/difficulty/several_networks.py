@@ -15,6 +15,7 @@ from jax import Array
 
 from weighting._arrays import safe_sqrt
 from weighting._checks import check_range
+from weighting._numbers import in_range, nan_if
 from weighting._types import ExampleLossFn, PyTree
 from weighting.difficulty import one_network
 from weighting.gradient_norms import per_example_gradient_norms
@@ -59,7 +60,8 @@ def el2n(logits: Array, labels: Array, *, mask: Array | None = None) -> Array:
     """
     log_p = _log_probabilities(logits)
     error = jnp.exp(log_p) - jax.nn.one_hot(labels, log_p.shape[2], dtype=log_p.dtype)[None]
-    return _mean(safe_sqrt(jnp.sum(error**2, axis=2)), mask)
+    norm = safe_sqrt(jnp.sum(error**2, axis=2))
+    return _mean(nan_if(~in_range(labels, log_p.shape[2])[None], norm), mask)
 
 
 def grand(
@@ -111,7 +113,10 @@ def input_gradients(
     def own_logits(x: Array, params: PyTree) -> Array:
         return jnp.sum(jnp.take_along_axis(logits_fn(params, x), labels[:, None], axis=1))
 
-    return jax.lax.map(lambda params: jax.grad(own_logits)(inputs, params), stacked_params)
+    gradients = jax.lax.map(lambda params: jax.grad(own_logits)(inputs, params), stacked_params)
+    num_classes = jax.eval_shape(logits_fn, _first(stacked_params), inputs).shape[1]
+    known = in_range(labels, num_classes).reshape(1, -1, *(1,) * (inputs.ndim - 1))
+    return nan_if(~known, gradients)
 
 
 def gradient_variation(gradients: Array) -> Array:
@@ -236,7 +241,8 @@ def mutual_information(logits: Array, *, mask: Array | None = None) -> Array:
       Preference Learning", 2011, arXiv:1112.5745.
     """
     log_p = _log_probabilities(logits)
-    ratio = log_p - _log_mean_probabilities(log_p, mask)[None]
+    possible = log_p > -jnp.inf
+    ratio = jnp.where(possible, log_p - _log_mean_probabilities(log_p, mask)[None], 0)
     return _mean(jnp.sum(jnp.exp(log_p) * ratio, axis=2), mask)
 
 
@@ -262,11 +268,19 @@ def _log_probabilities(logits: Array) -> Array:
 
 
 def _log_mean_probabilities(log_p: Array, mask: Array | None) -> Array:
-    return jax.nn.logsumexp(log_p, axis=0, b=_mask_like(log_p, mask)) - jnp.log(_count(log_p, mask))
+    keep = _mask_like(log_p, mask)
+    total = jax.nn.logsumexp(log_p, axis=0, where=None if keep is None else keep != 0)
+    return total - jnp.log(_count(log_p, mask))
 
 
 def _entropy(log_p: Array) -> Array:
-    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+    possible = log_p > -jnp.inf
+    finite = jnp.where(possible, log_p, 0)
+    return -jnp.sum(jnp.where(possible, jnp.exp(finite) * finite, 0), axis=-1)
+
+
+def _first(stacked_params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[0], stacked_params)
 
 
 def _mean(values: Array, mask: Array | None) -> Array:

@@ -15,7 +15,7 @@ from weighting._arrays import (
     write,
 )
 from weighting._checks import check_choice, check_positive
-from weighting.base import Weighting
+from weighting.base import Weighting, guarded
 from weighting.linearize import masked_mean
 from weighting.losses import log_label_probabilities
 
@@ -96,4 +96,4 @@ def active_bias(
         state = ActiveBiasState(*(write(table, indices, visits, rows) for table, rows in tables))
         return finish(weights * own, signals, normalize), state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn, num_examples=num_examples)

@@ -11,14 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from weighting._arrays import (
-    at_least_float32,
-    finish,
-    read_features,
-    read_labels,
-    read_logits,
-    whole_count,
-)
+from weighting._arrays import finish, read_features, read_labels, read_logits, whole_count
 from weighting._checks import (
     check_choice,
     check_positive,
@@ -27,6 +20,7 @@ from weighting._checks import (
     require,
     require_clean_loss,
 )
+from weighting._numbers import as_float, at_least_float32, nan_if
 from weighting._types import LossFn
 from weighting.base import Signals, Weighting, is_valid, mean_one, stateless, valid_of
 from weighting.gradient_norms import logit_gradients
@@ -178,6 +172,7 @@ def greedy_alignment_weights(
       Array([1.5, 0. , 1.5], dtype=float32)
     """
     check_vector("scores", scores)
+    scores = as_float(scores)
     check_positive("num_selected", num_selected)
     check_range("step_size", step_size, low=0.0)
     if gram.shape != scores.shape * 2:
@@ -194,7 +189,7 @@ def greedy_alignment_weights(
 
     start = (jnp.zeros(scores.shape, bool), jax.lax.stop_gradient(scores))
     chosen, _ = jax.lax.fori_loop(0, scores.size, choose, start)
-    weights = chosen.astype(scores.dtype)
+    weights = nan_if(jnp.any(valid & jnp.isnan(scores)), chosen.astype(scores.dtype))
     return mean_one(weights, valid.astype(scores.dtype)) if normalize else weights
 
 

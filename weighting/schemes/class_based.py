@@ -178,7 +178,7 @@ def oracle_noise(transition: Array, priors: Array, *, normalize: bool = True) ->
         own = table[read_labels("oracle_noise()", signals)]
         return finish(weights * own, signals, normalize)
 
-    return stateless(update)
+    return stateless(update, num_classes=table.shape[0])
 
 
 def _by_class(name: str, table: Array) -> Weighting:
@@ -186,9 +186,9 @@ def _by_class(name: str, table: Array) -> Weighting:
 
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
         own = table[read_labels(name, signals)]
-        return (weights * own * signals.valid).astype(signals.losses.dtype)
+        return (weights * own).astype(signals.losses.dtype)
 
-    return stateless(update)
+    return stateless(update, num_classes=table.shape[0])
 
 
 def _mean_one_over_training_set(table: Array, counts: Array) -> Array:

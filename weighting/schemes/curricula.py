@@ -10,7 +10,6 @@ from jax.core import Tracer
 
 from weighting._arrays import (
     RunningAverage,
-    at_least_float32,
     finish,
     init_average,
     masked_quantile,
@@ -19,7 +18,8 @@ from weighting._arrays import (
     whole_count,
 )
 from weighting._checks import check_positive, check_range, check_vector
-from weighting.base import Signals, Weighting
+from weighting._numbers import at_least_float32
+from weighting.base import Signals, Weighting, guarded
 from weighting.schemes.parts import CountState, Schedule
 
 
@@ -105,7 +105,7 @@ def curriculum(
         easy = (num_easier[indices] < num_kept).astype(signals.losses.dtype)
         return finish(weights * easy, signals, normalize), CountState(state.count + 1)
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn, num_examples=scores.size)
 
 
 def mentornet_curriculum(
@@ -159,7 +159,7 @@ def mentornet_curriculum(
         own = jnp.where(ramp > 0, soft, excess <= 0)
         return finish(weights * own, signals, normalize), state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
 
 
 class PaceState(NamedTuple):
@@ -221,7 +221,7 @@ def paced_self_paced(
             state.count + 1, num_batches, start
         )
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
 
 
 def _read_difficulty(difficulty: Array) -> Array:

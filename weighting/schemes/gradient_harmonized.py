@@ -7,7 +7,6 @@ from jax import Array
 
 from weighting._arrays import (
     RunningAverage,
-    at_least_float32,
     finish,
     init_average,
     read_labels,
@@ -15,7 +14,8 @@ from weighting._arrays import (
     update_average,
 )
 from weighting._checks import check_positive, check_range
-from weighting.base import Signals, Weighting
+from weighting._numbers import at_least_float32
+from weighting.base import Signals, Weighting, guarded
 from weighting.losses import log_label_probabilities
 
 
@@ -67,4 +67,4 @@ def gradient_harmonized(
         own = 1 / (num_bins * jnp.where(valid, shares[bins], 1))
         return finish(weights * own, signals, normalize), state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)

@@ -20,8 +20,9 @@ from jax import Array
 
 from weighting._arrays import read_labels, read_logits
 from weighting._checks import check_choice, check_positive, check_range, check_vector, require
+from weighting._numbers import as_float, at_least_float32, lookup
 from weighting._types import LossFn
-from weighting.base import Signals, Weighting, valid_of
+from weighting.base import Signals, Weighting, guarded, valid_of
 from weighting.gradient_norms import logit_gradient_norms
 
 SCORES = ("gradient", "loss")
@@ -30,19 +31,20 @@ SCORES = ("gradient", "loss")
 def importance_probabilities(scores: Array, *, mask: Array | None = None) -> Array:
     r"""Sampling probabilities :math:`\pi_i = s_i / \sum_k s_k`; [B].
 
-    Uniform if every score is zero; padding has probability zero. At least float32.
+    Uniform if every score is zero; padding has probability zero. At least float32. A NaN among the
+    scores makes all probabilities NaN.
 
     Args:
       scores: [B], non-negative: gradient norms (not squared), or losses.
       mask: [B], 0 marks padding.
     """
     check_vector("scores", scores)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    scores = at_least_float32(scores)
     valid = valid_of(mask, scores)
     scores = jnp.where(valid > 0, jnp.maximum(scores, 0), 0)
     total = jnp.sum(scores)
     uniform = valid / jnp.maximum(jnp.sum(valid), 1)
-    return jnp.where(total > 0, scores / jnp.where(total > 0, total, 1), uniform)
+    return jnp.where(total == 0, uniform, scores / jnp.where(total == 0, 1, total))
 
 
 def variance_reduction(probabilities: Array, *, mask: Array | None = None) -> Array:
@@ -100,9 +102,9 @@ def importance_weights(
       the whole batch is padding).
     """
     count = probabilities.shape[0] if mask is None else jnp.sum(mask)
-    chances = probabilities[positions]
-    possible = (chances > 0) & (count > 0)
-    return jnp.where(possible, 1 / jnp.where(possible, count * chances, 1), 0)
+    expected = count * lookup(as_float(probabilities), positions)
+    impossible = expected == 0
+    return jnp.where(impossible, 0, 1 / jnp.where(impossible, 1, expected))
 
 
 def importance_scores(
@@ -200,4 +202,4 @@ def importance_sampling(
         new_weights = (weights * own).astype(signals.losses.dtype)
         return new_weights, ImportanceSamplingState(state.key, state.count + 1, reduction)
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)

@@ -8,7 +8,7 @@ from jax import Array
 
 from weighting._arrays import last_occurrence, read_indices, write
 from weighting._checks import check_positive, check_range
-from weighting.base import Weighting
+from weighting.base import Weighting, guarded
 from weighting.linearize import masked_mean
 
 
@@ -81,4 +81,4 @@ def infobatch(
         weights = (weights * own * signals.valid).astype(signals.losses.dtype)
         return weights, InfobatchState(losses, seen, state.key, state.count + 1)
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn, num_examples=num_examples)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from weighting._arrays import at_least_float32, finish, read_features
+from weighting._arrays import finish, read_features
 from weighting._checks import check_choice, check_positive, check_range, concrete, require
-from weighting.base import Signals, Weighting
+from weighting._numbers import at_least_float32
+from weighting.base import Signals, Weighting, guarded
 from weighting.linearize import weighted_risk
 
 SOURCES = ("inputs", "features")
@@ -111,7 +112,7 @@ def joint_weighting(
         new_state = jax.tree.map(lambda new, old: jnp.where(present, new, old), moved, state)
         return (weights * own_weights(state.model)).astype(signals.losses.dtype), new_state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
 
 
 def _read_inputs(source: str, num_inputs: int, signals: Signals, examples: Any) -> Array:

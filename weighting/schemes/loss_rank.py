@@ -7,7 +7,8 @@ from jax import Array
 
 from weighting._arrays import finish, last_occurrence, mid_ranks, read_indices, write
 from weighting._checks import check_range
-from weighting.base import Weighting, is_valid
+from weighting._numbers import as_float, nan_if
+from weighting.base import Weighting, guarded, is_valid
 
 
 def loss_rank_probabilities(
@@ -41,12 +42,14 @@ def loss_rank_probabilities(
     check_range("pressure", pressure, low=1.0, high=jnp.inf, high_open=True)
     if losses.ndim != 1:
         raise ValueError(f"losses must be a vector [N], got shape {losses.shape}")
+    losses = as_float(losses)
     keep = is_valid(mask, losses)
     count = jnp.maximum(jnp.sum(keep), 1)
     rank = jnp.where(keep, count - 1 - mid_ranks(losses, keep), 0)
     scores = jnp.where(keep, jnp.exp(-jnp.log(pressure) * rank / count), 0)
     total = jnp.sum(scores)
-    return (scores / jnp.where(total > 0, total, 1)).astype(jnp.result_type(losses, 0.0))
+    scores = nan_if(jnp.any(keep & jnp.isnan(losses)), scores / jnp.where(total > 0, total, 1))
+    return scores.astype(losses.dtype)
 
 
 class LossRankState(NamedTuple):
@@ -92,4 +95,4 @@ def loss_rank(
         own = jnp.sum(seen) * loss_rank_probabilities(losses, pressure, mask=seen)[indices]
         return finish(weights * own, signals, normalize), LossRankState(losses, seen)
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn, num_examples=num_examples)

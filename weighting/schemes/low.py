@@ -11,14 +11,15 @@ the simplex :math:`\{w \ge 0, \sum_j w_j = B\}`, which a sort solves exactly.
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from weighting import gradient_norms as norms
 from weighting._arrays import read_features, read_labels, read_logits
 from weighting._checks import check_choice, check_positive, check_vector, require
 from weighting._jaxopt import import_jaxopt
-from weighting.base import Signals, Weighting, valid_of
+from weighting._numbers import as_float, keep_rows
+from weighting.base import Signals, Weighting, guarded, is_valid
+from weighting.linearize import masked_mean
 
 SOLVERS = ("projection", "osqp")
 GRADIENTS = ("logits", "last_layer", "parameters")
@@ -36,10 +37,11 @@ def low_weights(
 
     :math:`\lambda \ge (\bar g - \min g)/2` clips nothing and gives
     :math:`w_j = 1 + (g_j - \bar g)/(2\lambda)`, which tends to uniform; :math:`\lambda \to 0` puts
-    all weight on the largest norm (shared by ties). Adding a constant to g changes nothing.
+    all weight on the largest norm (shared by ties). Adding a constant to g changes nothing. The
+    projection is exact to rounding at any scale of g and lambda; a NaN in g makes all weights NaN.
 
     Args:
-      squared_gradient_norms: g [B].
+      squared_gradient_norms: g [B]; integers are computed in floating point.
       regularization: lambda > 0, in the units of g (per-example gradients); may be traced.
       solver: "projection", exact, O(B log B); or "osqp", jaxopt's operator splitting on the program
         as printed (a reference: far slower, accurate to its tolerance, clipped to w >= 0).
@@ -59,10 +61,11 @@ def low_weights(
     check_vector("squared_gradient_norms", squared_gradient_norms)
     check_positive("regularization", regularization)
     check_choice("solver", solver, SOLVERS)
-    norm, valid = squared_gradient_norms, valid_of(mask, squared_gradient_norms)
-    count = jnp.maximum(jnp.sum(valid), 1)
+    norm = as_float(squared_gradient_norms)
+    valid = is_valid(mask, norm)
+    gaps = _gaps(norm, regularization, valid)
     solve = _project if solver == "projection" else _solve_osqp
-    return (solve(norm, regularization, valid, count) * valid).astype(norm.dtype)
+    return keep_rows(valid, solve(gaps, valid)).astype(norm.dtype)
 
 
 def low_kkt_residual(
@@ -77,16 +80,15 @@ def low_kkt_residual(
     The largest violation of: mean one, non-negativity, equal multipliers on the support, and no
     gain from a weight that is zero (both of the latter divided by 2 lambda). Zero at the solution.
     """
-    norm, valid = squared_gradient_norms, valid_of(mask, squared_gradient_norms)
-    support = (weights > 0) & (valid > 0)
-    multiplier = _mean_over(support, norm - 2 * regularization * weights)
-    gain = (norm - multiplier) / (2 * regularization) - weights
-    excess = gain - _mean_over(
-        support, gain
-    )  # rounding of the multiplier is common to all: drop it
-    violation = jnp.where(support, jnp.abs(excess), jnp.where(valid > 0, excess, 0))
+    norm = as_float(squared_gradient_norms)
+    valid = is_valid(mask, norm)
+    weights = keep_rows(valid, as_float(weights))
+    support = weights > 0
+    gain = -_gaps(norm, regularization, valid) - weights  # up to a constant, over 2 lambda
+    excess = gain - _mean_over(support, gain)
+    violation = jnp.where(support, jnp.abs(excess), jnp.where(valid, excess, 0))
     largest = jnp.maximum(jnp.max(jnp.abs(weights)), 1)
-    feasibility = jnp.abs(jnp.sum(weights * valid) / jnp.maximum(jnp.sum(valid), 1) - 1)
+    feasibility = jnp.abs(masked_mean(weights, valid) - 1)
     return jnp.maximum(feasibility, jnp.maximum(jnp.max(violation), jnp.max(-weights)) / largest)
 
 
@@ -161,7 +163,7 @@ def low(
         new_weights = (weights * own).astype(signals.losses.dtype)
         return new_weights, LowState(residual.astype(state.kkt_residual.dtype))
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
 
 
 def _parameter_norms(linearized: Any, params: Any, example_loss_fn: Any, examples: Any) -> Array:
@@ -191,48 +193,51 @@ def _mean_over(selected: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(selected, values, 0)) / jnp.maximum(jnp.sum(selected), 1)
 
 
-def _shifted_target(
-    norm: Array, regularization: float | Array, valid: Array
-) -> tuple[Array, Array]:
-    """g / (2 lambda) less its maximum, floored at -B, and the maximum of g.
+def _gaps(norm: Array, regularization: float | Array, valid: Array) -> Array:
+    """(max g - g) / (2 lambda) of every example, at most 2 B; so much for padding.
 
-    The projection is the same: it ignores a common shift, and no entry further than B below the
-    largest can be in the support. Padding sits at the floor. Nothing overflows as lambda -> 0.
+    The largest is subtracted before anything is summed or divided, so that no difference between
+    norms is lost to their size. An entry that lies B or more below the largest cannot be in the
+    support, so that the bound changes no weight, and nothing overflows as lambda tends to zero.
     """
-    floor = -float(norm.shape[0])
-    largest = jnp.max(jnp.where(valid > 0, norm, -jnp.inf))
-    largest = jnp.where(jnp.isfinite(largest), largest, 0)  # a batch of padding alone
-    target = (norm - largest) / (2 * regularization)
-    return jnp.where(valid > 0, jnp.maximum(target, floor), floor), largest
+    bound = 2.0 * norm.shape[0]
+    largest = jnp.max(jnp.where(valid, norm, -jnp.inf))
+    below = jnp.where(valid, largest - norm, 0)
+    gaps = jnp.where(below == 0, 0, below / (2 * regularization))  # not 0 / 0 at a tiny lambda
+    return jnp.where(valid, jnp.minimum(gaps, bound), bound)
 
 
-def _project(norm: Array, regularization: float | Array, valid: Array, count: Array) -> Array:
-    """Projects on {w >= 0, sum w = count}, then recomputes the support's weights to round-off."""
-    target, largest = _shifted_target(norm, regularization, valid)
-    weights = optax.projections.projection_simplex(target, count)
-    support = (weights > 0) & (valid > 0)
-    threshold = largest + 2 * regularization * _mean_over(support, target - weights)
-    weights = (norm - threshold) / (2 * regularization)
-    support = support & (weights > 0)  # rounding may have let in an entry at the threshold
-    excess = _mean_over(support, weights) - count / jnp.maximum(jnp.sum(support), 1)
-    return jnp.where(support, jnp.maximum(weights - excess, 0), 0)
+def _project(gaps: Array, valid: Array) -> Array:
+    """Projects -gaps on {w >= 0, sum w = n}: w = max(t - gap, 0) with the t that makes the sum n.
+
+    Lifting the weights of the k smallest gaps from zero at the k-th of them costs
+    sum_{j < k} j (gap_{j+1} - gap_j), a sum of positive terms; those whose cost is below n are the
+    support.
+    """
+    count = jnp.maximum(jnp.sum(valid), 1)
+    ascending = jnp.sort(gaps)
+    steps = jnp.diff(ascending, prepend=ascending[:1])
+    costs = jnp.cumsum(jnp.arange(gaps.shape[0]) * steps)
+    support = (costs < count) & (jnp.arange(gaps.shape[0]) < count)
+    threshold = count / jnp.maximum(jnp.sum(support), 1) + _mean_over(support, ascending)
+    weights = keep_rows(valid, jnp.maximum(threshold - gaps, 0))
+    support = weights > 0
+    excess = _mean_over(support, weights) - count / jnp.maximum(jnp.sum(support), 1)  # rounding
+    return jnp.where(support, jnp.maximum(weights - excess, 0), weights)
 
 
-def _solve_osqp(norm: Array, regularization: float | Array, valid: Array, count: Array) -> Array:
-    """Minimizes |w|^2 / 2 - w . target, which is Eq. 9 over 2 lambda, by jaxopt's OSQP."""
-    target, _ = _shifted_target(norm, regularization, valid)
-    dtype = jnp.promote_types(
-        target.dtype, jnp.zeros(()).dtype
-    )  # OSQP wants the default float type
-    target, valid, count = target.astype(dtype), valid.astype(dtype), count.astype(dtype)
+def _solve_osqp(gaps: Array, valid: Array) -> Array:
+    """Minimizes |w + gaps|^2 / 2, which is Eq. 9 over 2 lambda, by jaxopt's OSQP."""
+    dtype = jnp.promote_types(gaps.dtype, jnp.zeros(()).dtype)  # OSQP wants the default float type
+    gaps, rows = gaps.astype(dtype), valid.astype(dtype)
     tolerance = 1e-8 if dtype == jnp.float64 else 1e-5
-    size = target.shape[0]
+    size = gaps.shape[0]
     solution = (
         import_jaxopt()
         .OSQP(tol=tolerance, maxiter=10_000)
         .run(
-            params_obj=(jnp.eye(size, dtype=dtype), -target),
-            params_eq=(valid[None, :], count[None]),
+            params_obj=(jnp.eye(size, dtype=dtype), gaps),
+            params_eq=(rows[None, :], jnp.maximum(jnp.sum(rows), 1)[None]),
             params_ineq=(-jnp.eye(size, dtype=dtype), jnp.zeros(size, dtype)),
         )
     )

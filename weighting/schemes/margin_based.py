@@ -19,6 +19,7 @@ from jax import Array
 
 from weighting._arrays import bounded_mean_one, finish, read_labels, read_logits
 from weighting._checks import check_choice, check_range
+from weighting._numbers import as_float, at_least_float32, nan_if
 from weighting.base import Signals, Weighting, stateless
 from weighting.metrics import margins
 from weighting.schemes.per_example import known_examples_weights
@@ -95,6 +96,7 @@ def kl_matched_weights(
       Array([2. , 1. , 0.5, 0.5], dtype=float32)
     """
     _check_one_axis("dual", dual)
+    dual = as_float(dual)
     check_range("floor", floor, low=0.0, high=1.0)
     check_choice("form", form, FORMS)
     if form == "mixture":
@@ -125,10 +127,12 @@ def small_margin_weights(
       zhou2022, Fig. 5b; neither the fraction nor v is printed.
     """
     _check_one_axis("margins", margins)
+    margins = as_float(margins)
     check_range("quantile", quantile, low=0.0, high=1.0)
     num_small = jnp.round(quantile * margins.size).astype(jnp.int32)
     threshold = jnp.sort(margins)[jnp.maximum(num_small - 1, 0)]
-    return known_examples_weights((margins <= threshold) & (num_small > 0), value)
+    weights = known_examples_weights((margins <= threshold) & (num_small > 0), value)
+    return nan_if(jnp.any(jnp.isnan(margins)), weights)
 
 
 def exponential_margin(bound: float | Array = jnp.inf, *, normalize: bool = True) -> Weighting:
@@ -196,8 +200,7 @@ def inverse_margin(bound: float | Array = 20.0, *, normalize: bool = True) -> We
 def _read_margins(scheme: str, signals: Signals) -> Array:
     """The batch's margins, at least float32, zero at padding."""
     u = margins(read_logits(scheme, signals), read_labels(scheme, signals))
-    u = u.astype(jnp.promote_types(u.dtype, jnp.float32))
-    return jnp.where(signals.valid > 0, u, 0)
+    return jnp.where(signals.valid > 0, at_least_float32(u), 0)
 
 
 def _check_one_axis(name: str, array: Array) -> None:

@@ -16,7 +16,6 @@ from jax import Array
 
 from weighting._arrays import (
     RunningAverage,
-    at_least_float32,
     finish,
     init_average,
     last_occurrence,
@@ -27,7 +26,8 @@ from weighting._arrays import (
     write,
 )
 from weighting._checks import check_positive, check_range
-from weighting.base import Weighting
+from weighting._numbers import at_least_float32, lookup
+from weighting.base import Weighting, guarded
 
 NUM_STAGES = 100  # percent of training
 LABEL_SIZE, STAGE_SIZE = 2, 5  # of the embeddings, as published
@@ -115,16 +115,19 @@ def lstm(cell: LstmCell, inputs: Array) -> Array:
 
 
 def mentor_scores(mentor: Mentor, features: MentorFeatures) -> Array:
-    """Logits of the weights; [M]. The weights are their sigmoid."""
+    """Logits of the weights; [M]. The weights are their sigmoid; NaN for an unknown class or stage.
+
+    A mentor of one class takes every label for that class.
+    """
     history = jnp.stack([features.losses.T, features.differences.T], axis=-1)
     history = history.astype(mentor.output_kernel.dtype)
-    label = jnp.clip(features.labels, 0, mentor.label_embedding.shape[0] - 1)
-    stage = jnp.clip(features.stages, 0, NUM_STAGES - 1)
+    tells_classes = mentor.label_embedding.shape[0] > 1
+    labels = features.labels if tells_classes else jnp.zeros_like(features.labels)
     parts = (
         lstm(mentor.forward, history),
         lstm(mentor.backward, history[::-1]),
-        mentor.label_embedding[label],
-        mentor.stage_embedding[stage],
+        lookup(mentor.label_embedding, labels),
+        lookup(mentor.stage_embedding, features.stages),
     )
     joined = jnp.concatenate(parts, axis=1) @ mentor.hidden_kernel + mentor.hidden_bias[None]
     return jnp.tanh(joined) @ mentor.output_kernel + mentor.output_bias
@@ -335,7 +338,8 @@ def mentornet(
         )
         return finish(weights * own, signals, normalize), state
 
-    return Weighting(init_fn, update_fn)
+    num_classes = mentor.label_embedding.shape[0] if tells_classes else None
+    return guarded(init_fn, update_fn, num_examples=num_examples, num_classes=num_classes)
 
 
 def _append(history: Array, latest: Array, known: Array) -> Array:

@@ -8,7 +8,7 @@ from jax import Array
 
 from weighting._arrays import read_indices, write
 from weighting._checks import check_positive, check_range
-from weighting.base import Signals, Weighting, mean_one, stateless
+from weighting.base import Signals, Weighting, guarded, mean_one, stateless
 
 Schedule = Callable[[Array], Array]  # step -> value, as in optax
 
@@ -82,7 +82,7 @@ def ema(decay: float | Array, num_examples: int) -> Weighting:
         correction = 1 - decay ** jnp.maximum(count[indices], 1)
         return (new / correction * signals.valid).astype(weights.dtype), EmaState(average, count)
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn, num_examples=num_examples)
 
 
 class CountState(NamedTuple):
@@ -108,7 +108,7 @@ def fade_in(strength: Schedule) -> Weighting:
         weights = share * weights + (1 - share) * signals.valid
         return weights.astype(signals.losses.dtype), CountState(state.count + 1)
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
 
 
 def deferred(start: float | Array) -> Weighting:

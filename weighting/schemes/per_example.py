@@ -50,9 +50,9 @@ def per_example(weights: Array, *, normalize: bool = True) -> Weighting:
 
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
         own = table[read_indices("per_example()", signals)]
-        return (weights * own * signals.valid).astype(signals.losses.dtype)
+        return (weights * own).astype(signals.losses.dtype)
 
-    return stateless(update)
+    return stateless(update, num_examples=table.shape[0])
 
 
 def known_examples_weights(is_member: Array, value: float | Array) -> Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from weighting.base import Weighting, mean_one
+from weighting.base import Weighting, guarded, mean_one
 
 
 class RandomState(NamedTuple):
@@ -43,4 +43,4 @@ def random() -> Weighting:
         weights = mean_one(weights * jnp.maximum(noise, 0), signals.valid)
         return weights, RandomState(state.key, state.count + 1)
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)

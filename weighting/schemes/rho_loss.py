@@ -7,8 +7,9 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from weighting._arrays import at_least_float32, descending_rank, finish, read_indices, whole_count
+from weighting._arrays import descending_rank, finish, read_indices, whole_count
 from weighting._checks import check_range
+from weighting._numbers import at_least_float32
 from weighting.base import Signals, Weighting, stateless
 
 
@@ -57,4 +58,4 @@ def rho_loss(
         chosen = valid & (descending_rank(reducible, valid) < num_kept)
         return finish(weights * chosen.astype(signals.losses.dtype), signals, normalize)
 
-    return stateless(update)
+    return stateless(update, num_examples=table.shape[0])

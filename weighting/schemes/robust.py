@@ -21,9 +21,10 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from weighting._arrays import at_least_float32, finish, read_indices, read_labels, whole_count
+from weighting._arrays import finish, read_indices, read_labels, whole_count
 from weighting._checks import check_positive, check_range, check_vector, concrete
-from weighting.base import Signals, Weighting, is_valid, stateless
+from weighting._numbers import as_float, at_least_float32, nan_if
+from weighting.base import Signals, Weighting, guarded, is_valid, stateless
 from weighting.schemes.low import low_weights
 
 
@@ -34,7 +35,7 @@ def cvar_weights(losses: Array, alpha: float | Array, *, mask: Array | None = No
     boundary gets what is left, and examples whose losses tie there share it equally.
 
     Args:
-      losses: [B].
+      losses: [B]; with a NaN among them all weights are NaN.
       alpha: in (0, 1].
       mask: [B], 0 marks padding, which gets weight zero.
 
@@ -52,7 +53,8 @@ def cvar_weights(losses: Array, alpha: float | Array, *, mask: Array | None = No
     above, at = valid & (values > boundary), valid & (values == boundary)
     share = (count - jnp.sum(above) / alpha) / jnp.maximum(jnp.sum(at), 1)
     weights = jnp.where(above, 1 / alpha, jnp.where(at, jnp.clip(share, 0, 1 / alpha), 0))
-    return weights.astype(losses.dtype)
+    weights = nan_if(jnp.any(valid & jnp.isnan(values)), weights)
+    return weights.astype(as_float(losses).dtype)
 
 
 def cvar(alpha: float | Array = 0.5) -> Weighting:
@@ -205,7 +207,9 @@ def group_dro(
         new_state = GroupDroState(log_q.astype(state.log_probabilities.dtype))
         return finish(weights * own, signals, normalize), new_state
 
-    return Weighting(init_fn, update_fn)
+    if table is None:
+        return guarded(init_fn, update_fn, num_classes=num_groups)
+    return guarded(init_fn, update_fn, num_examples=table.shape[0])
 
 
 def _from_losses(own_weights: Any) -> Weighting:

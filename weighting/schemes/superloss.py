@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from weighting._arrays import at_least_float32, finish, init_average, update_average
+from weighting._arrays import finish, init_average, update_average
 from weighting._checks import check_positive, check_range
-from weighting.base import EmptyState, Signals, Weighting
+from weighting._numbers import at_least_float32
+from weighting.base import EmptyState, Signals, Weighting, guarded
 from weighting.linearize import masked_mean
 
 NUM_NEWTON_STEPS = 4  # quadratic convergence from within a few percent
@@ -108,7 +109,7 @@ def superloss(
         own = _confidence((losses - tau) / (2 * regularization))
         return finish(weights * own, signals, normalize), state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
 
 
 def _confidence(excess: Array) -> Array:

@@ -78,7 +78,7 @@ def inverse_propensity(
         indices = read_indices("inverse_propensity()", signals)
         return finish(weights * own[indices], signals, normalize)
 
-    return stateless(update)
+    return stateless(update, num_examples=own.shape[0])
 
 
 def _check_propensities(propensities: Array) -> None:

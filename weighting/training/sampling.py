@@ -13,6 +13,7 @@ from jax import Array
 from jax.core import Tracer
 
 from weighting._checks import check_positive, check_range, check_vector
+from weighting._numbers import lookup
 
 
 class ClassGroups(NamedTuple):
@@ -116,11 +117,12 @@ def example_sampling_probabilities(
 ) -> Array:
     """Probability of drawing each example, its class's divided among the class's members; [N].
 
-    They sum to one if `class_counts` are the counts of `labels`. For `weighted_indices`.
+    They sum to one if `class_counts` are the counts of `labels`; a label without a count has the
+    probability NaN. For `weighted_indices`.
     """
     counts = jnp.asarray(class_counts)
     per_member = class_sampling_probabilities(counts, power) / jnp.maximum(counts, 1)
-    return per_member[labels]
+    return lookup(per_member, labels)
 
 
 def weighted_indices(

@@ -9,6 +9,7 @@ import optax
 from jax import Array
 
 from weighting._checks import check_choice, check_range, check_vector
+from weighting._numbers import keep_rows
 from weighting._types import LossFn, PyTree
 from weighting.base import EmptyState, InitFn, Signals, uniform
 from weighting.linearize import linearize_losses, masked_mean, weighted_risk
@@ -29,6 +30,7 @@ from weighting.train_step import (
     descend,
     init_train_state,
     signals_of,
+    without_padding,
 )
 
 
@@ -199,6 +201,7 @@ def make_selective_train_step(
                 "give a larger batch, or select fewer"
             )
         key, select_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = without_padding(batch)
         output, _ = apply_fn(state.params, state.model_state, batch.inputs, train=False, key=None)
         output = as_output(output)
         signals = signals_of(batch, output, loss_fn(output.logits, batch.labels))
@@ -219,7 +222,7 @@ def make_selective_train_step(
             return loss_fn(as_output(output).logits, labels), model_state
 
         linearized = linearize_losses(losses_and_state, state.params, has_aux=True)
-        weights = weights * mask
+        weights = keep_rows(mask > 0, weights)
         new_state = descend(optimizer, state, linearized, weights, mask)._replace(
             model_state=linearized.aux, weighting_state=selector_state
         )

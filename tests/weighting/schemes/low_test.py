@@ -1,4 +1,6 @@
-"""LOW against SciPy, CVXOPT, OSQP, brute force and hand arithmetic."""
+"""LOW against SciPy, CVXOPT, OSQP, rational arithmetic, brute force and hand arithmetic."""
+
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +8,8 @@ import numpy as np
 import optax
 import pytest
 import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from weighting import Signals, gradient_norms, linearize_losses, losses, low, low_kkt_residual
@@ -279,3 +283,66 @@ def test_missing_signals_are_named():
         low(0.1).update(jnp.ones(3), (), signals, loss_fn=losses.cross_entropy)
     with pytest.raises(ValueError, match="vector"):
         low_weights_fn(jnp.ones((3, 1)), 0.1)
+
+
+def by_fractions(norms, regularization, kept):
+    """The projection in rational arithmetic: the largest k whose weights are all positive."""
+    norms, twice = [Fraction(float(g)) for g in norms], 2 * Fraction(float(regularization))
+    chosen = sorted((g for g, keep in zip(norms, kept, strict=True) if keep), reverse=True)
+    for size in range(len(chosen), 0, -1):
+        level = (sum(chosen[:size]) - twice * len(chosen)) / size  # of the norms: w = (g - l) / 2L
+        if chosen[size - 1] > level:
+            break
+    pairs = zip(norms, kept, strict=True)
+    return [float(max(g - level, 0) / twice) if keep else 0.0 for g, keep in pairs]
+
+
+magnitudes = st.builds(
+    lambda mantissa, exponent: mantissa * 10.0**exponent,
+    st.floats(1, 9.5, width=32),
+    st.floats(-30, 29),
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(
+    norms=st.lists(
+        magnitudes | st.just(0.0) | st.floats(0, 2, width=32, allow_subnormal=False),
+        min_size=8,
+        max_size=8,
+    ),
+    regularization=magnitudes | st.floats(0.00390625, 4, width=32),
+    kept=st.lists(st.booleans(), min_size=8, max_size=8).filter(any),
+)
+def test_projection_matches_rational_arithmetic_over_sixty_orders(norms, regularization, kept):
+    norms, mask = np.array(norms, np.float32), np.array(kept)
+    regularization = np.float32(regularization)
+    expected = by_fractions(norms, regularization, kept)
+    weights = np.asarray(low_weights(norms, regularization, mask=mask))
+    # A gap loses 2 roundings, relative to itself, and is below the sum of the weights, 8, in the
+    # support; the mean of the support's gaps and the threshold lose as much.
+    np.testing.assert_allclose(weights, expected, atol=8 * 6 * np.finfo(np.float32).eps)
+    assert abs(weights.sum() - sum(kept)) <= 8 * 2 * np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize(
+    ("norms", "regularization", "expected"),
+    [
+        ([1.0, 1e8], 0.1, [0, 2]),
+        ([1.0, 1e20], 0.1, [0, 2]),
+        ([0.3, 0.9, 0.9], 1e-30, [0, 1.5, 1.5]),
+        ([1e9] * 256, 0.1, [1] * 256),
+        ([1e30, 1e30, 0.0], 1e-30, [1.5, 1.5, 0]),
+        ([1, 1, 2], 10.0, [1 - 1 / 60, 1 - 1 / 60, 1 + 1 / 30]),  # integers
+    ],
+)
+def test_projection_at_scales_where_it_once_failed(norms, regularization, expected):
+    weights = low_weights(jnp.array(norms), regularization)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_a_nan_reaches_the_weights_unless_it_is_padding():
+    norms = jnp.array([1.0, np.nan, 0.5])
+    assert np.all(np.isnan(low_weights(norms, 0.1)))
+    weights = low_weights(norms, 0.5, mask=jnp.array([1, 0, 1]))
+    np.testing.assert_allclose(weights, [1.25, 0, 0.75], rtol=1e-6)

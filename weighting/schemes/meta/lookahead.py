@@ -27,8 +27,9 @@ import optax
 from jax import Array
 
 from weighting._checks import check_positive, require, require_clean_loss
+from weighting._numbers import keep_rows
 from weighting._types import CleanLossFn, LossesFn, PyTree
-from weighting.base import EmptyState, Weighting, mean_one, valid_of
+from weighting.base import EmptyState, Weighting, guarded, mean_one, valid_of
 from weighting.linearize import LinearizedLosses, linearize_losses
 
 Select = Callable[[tuple[Any, ...]], bool]
@@ -91,7 +92,7 @@ def fast_scores(
 def rectify(scores: Array, mask: Array | None, normalize: bool) -> Array:
     """The positive part of the scores, zero on padding; scaled to mean one if asked for."""
     valid = valid_of(mask, scores)
-    positive = jnp.maximum(scores, 0) * valid
+    positive = keep_rows(valid > 0, jnp.maximum(scores, 0))
     return mean_one(positive, valid) if normalize else positive
 
 
@@ -172,7 +173,7 @@ def lookahead(
         own = rectify(scores, signals.valid, normalize)
         return (weights * own).astype(signals.losses.dtype), state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
 
 
 def _clean_gradient(clean_loss_fn, params, state, refresh_every, select):

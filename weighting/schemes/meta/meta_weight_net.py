@@ -25,10 +25,11 @@ import optax
 from jax import Array
 from jax.core import Tracer
 
-from weighting._arrays import at_least_float32, finish, read_labels
+from weighting._arrays import finish, read_labels
 from weighting._checks import check_positive, require, require_clean_loss
+from weighting._numbers import at_least_float32, keep_rows
 from weighting._types import CleanLossFn, PyTree
-from weighting.base import Signals, Weighting, valid_of
+from weighting.base import Signals, Weighting, guarded, valid_of
 from weighting.linearize import LinearizedLosses
 
 
@@ -77,7 +78,8 @@ def meta_gradient(
         linearized.vjp(rate * weights * valid),
     )
     effects = linearized.jvp(jax.grad(clean_loss_fn)(virtual))
-    return pullback((-rate * effects * valid).astype(weights.dtype))[0]
+    effects = keep_rows(valid > 0, effects)  # of padding they may be NaN
+    return pullback((-rate * effects).astype(weights.dtype))[0]
 
 
 class WeightNet(NamedTuple):
@@ -213,7 +215,10 @@ def cmw_net(
     def read_groups(signals: Signals) -> Array:
         return cluster_of_class[read_labels(name, signals)]
 
-    return _learned(name, learning_rate, optimizer, hidden_size, num_groups, read_groups, normalize)
+    scheme = _learned(
+        name, learning_rate, optimizer, hidden_size, num_groups, read_groups, normalize
+    )
+    return guarded(scheme.init, scheme.update, num_classes=len(cluster_of_class))
 
 
 def cluster_class_sizes(class_counts: Array, num_clusters: int = 3) -> np.ndarray:
@@ -303,4 +308,4 @@ def _learned(name, learning_rate, optimizer, hidden_size, num_groups, read_group
         state = jax.tree.map(lambda new, old: jnp.where(present, new, old), moved, state)
         return (weights * own_weights(state.net)).astype(signals.losses.dtype), state
 
-    return Weighting(init_fn, update_fn)
+    return guarded(init_fn, update_fn)
