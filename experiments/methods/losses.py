@@ -7,7 +7,7 @@ from jax import Array
 
 from experiments.methods.context import Context
 from experiments.methods.records import LossFn, LossRecord
-from experiments.tools.grammar import Parameter
+from experiments.tools.grammar import Option, Parameter
 from weighting import losses
 
 
@@ -105,10 +105,12 @@ RECORDS = (
     LossRecord(
         losses.bootstrap_soft,
         parameters=(Parameter("beta", 0.95, tried=(0.5, 0.95)),),
+        options=(Option("target", ("differentiated", "constant"), is_compared=True),),
         family="soft target",
         source="Reed 2015, ren2018 4.2",
         needs=("logits", "labels"),
-        summary="target: part label, part prediction",
+        summary="target: part label, part prediction; a constant target, ren2018's released code, "
+        "is cross-entropy at beta times the rate",
     ),
     LossRecord(
         losses.bootstrap_hard,

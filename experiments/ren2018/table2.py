@@ -4,6 +4,8 @@ ResNet-32, 80K steps (60K if stopped early), 10 clean images per class; every tr
 class of its own. WEIGHTED knows the noise. S-MODEL starts from the identity and, unlike the paper's
 in Figure 7, does not know the noise ratios; +CONF starts from the confusion matrix of a network
 trained plainly for a part of the steps (a quarter, at `cpu` a third; the paper gives no number).
+REED SOFT holds its target constant, as the released code does; "published" differentiates it, as
+Reed et al. do, and is our row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,7 +87,12 @@ _PRINTED = {
         "OURS": Printed(59.30, 0.60),
     },
 }
-_ROWS = tuple(_PRINTED["CIFAR-10"])
+_PUBLISHED = "REED SOFT +ES, published"  # ours, beside the paper's
+_ROWS = tuple(
+    name
+    for row in _PRINTED["CIFAR-10"]
+    for name in ((row, _PUBLISHED) if row == "REED SOFT +ES" else (row,))
+)
 _METHODS = (
     "baseline",
     "ours",
@@ -98,6 +105,7 @@ _METHODS = (
     "weighted",
     "clean_only",
     "reed_soft_es",
+    "reed_soft_published_es",
     "reed_hard_es",
 )
 _SMOKE = ("baseline", "ours", "baseline_ft")
@@ -112,13 +120,20 @@ _UNFITTED = "perhaps: after so few steps few wrong labels are fitted, which the 
 _UNFITTED_ROWS = (
     "BASELINE +ES",
     "RANDOM",
-    "REED SOFT +ES",
     "REED HARD +ES",
     "S-MODEL +CONF +ES",
     "BASELINE +ES +FT",
     "S-MODEL +CONF +ES +FT",
 )
-_CAUSES = dict.fromkeys(_UNFITTED_ROWS, _UNFITTED) | {"OURS": LARGE_STEPS}
+_RESCALED = (
+    "the released code holds the target constant, so that the gradient is 0.95 times that of "
+    "cross-entropy: REED SOFT +ES is BASELINE +ES at 0.95 times the rate, and parts from BASELINE "
+    "where that does"
+)
+_CAUSES = dict.fromkeys(_UNFITTED_ROWS, _UNFITTED) | {
+    "OURS": LARGE_STEPS,
+    "REED SOFT +ES": _RESCALED,
+}
 _COPIED = {"WEIGHTED": "the paper prints RANDOM's numbers once more, to the last digit"}
 _COLUMNS = {
     "CIFAR-10": PrintedColumn(_PRINTED["CIFAR-10"], _CAUSES),
@@ -161,7 +176,7 @@ def _table(preset: str) -> NoiseTable:
 def _claims(label: str, rows: Sequence[str]) -> list[Claim]:
     """What the paper says of Table 2 and Figures 3, 6 and 7, of a data set and the rows at hand."""
     item, place = "Table 2", "Table 2, Sec. 4.3"
-    all_rows = ("OURS", *(row for row in rows if row != "OURS"))
+    all_rows = ("OURS", *(row for row in rows if row not in ("OURS", _PUBLISHED)))
     found = [
         about(
             f"{label}: OURS has the highest accuracy of all rows",

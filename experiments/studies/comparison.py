@@ -71,13 +71,14 @@ def _of_losses() -> dict[str, Compared]:
     for record in LOSSES.values():
         if not record.is_compared:
             continue
-        # Some losses share their name with a scheme.
-        arm = _arm("loss", tried_by(record), record.beyond({}))
-        found[f"losses.{record.name}"] = arm
-        if record.name in _COMBINED:
-            spec = _COMBINED[record.name]
-            changes = arm.changes | {"weighting": spec}
-            found[f"losses.{record.name} with {spec}"] = arm._replace(changes=changes)
+        for name, choices in variants_of(record):
+            # Some losses share their name with a scheme.
+            arm = _arm("loss", tried_by(record, choices), record.beyond(choices))
+            found[f"losses.{name}"] = arm
+            if name in _COMBINED:
+                spec = _COMBINED[name]
+                changes = arm.changes | {"weighting": spec}
+                found[f"losses.{name} with {spec}"] = arm._replace(changes=changes)
     return found
 
 

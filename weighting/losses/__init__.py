@@ -1,6 +1,8 @@
 """Per-example losses: (logits, labels) -> [B], never reduced, hyperparameters by keyword.
 
-Labels are integer classes. Hyperparameters may be traced; concrete ones are checked. To train with
+Labels are integer classes; the loss of a label that is none of them is NaN. A class may be masked
+by a logit of -inf, and then has no part in the loss; where its part cannot be left out, the loss is
+infinite, and says so. Hyperparameters may be traced; concrete ones are checked. To train with
 values of your own bind them: `functools.partial(losses.focal, gamma=3.0)`.
 """
 

@@ -1,5 +1,6 @@
 """What the losses accept, and how they read hyperparameters that belong to the classes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -15,6 +16,23 @@ def check_classes(logits: Array, labels: Array) -> None:
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers (class numbers), got {labels.dtype}")
+
+
+def nan_outside(losses: Array, labels: Array, num_classes: int) -> Array:
+    """The losses [B]; NaN, with zero gradient, where the label is not one of the classes.
+
+    An index out of range would be clamped, and one below zero count from the end, so that another
+    class would answer. The gradient keeps rows that are padding from spoiling others.
+    """
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
+    return jnp.where((labels >= 0) & (labels < num_classes), losses, jnp.nan)
+
+
+def log_sum_exp(values: Array) -> Array:
+    """log sum exp over the last axis; -inf, with zero gradient, where all values are -inf."""
+    is_empty = jnp.all(values == -jnp.inf, axis=-1)
+    values = jnp.where(is_empty[..., None], 0, values)
+    return jnp.where(is_empty, -jnp.inf, jax.nn.logsumexp(values, axis=-1))
 
 
 def read_counts(class_counts: Array, logits: Array) -> Array:

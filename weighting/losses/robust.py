@@ -10,9 +10,10 @@ from weighting.losses.basic import log_label_probabilities
 def generalized_cross_entropy(logits: Array, labels: Array, *, q: float | Array = 0.7) -> Array:
     r"""Generalized cross-entropy :math:`L_q = (1 - p_y^q)/q` (Zhang & Sabuncu, 2018); -> [B].
 
-    Its gradient is that of cross-entropy times :math:`p_y^q`, so that examples whose label the
-    network finds improbable lose influence. q -> 0 is cross-entropy, and q = 0 computes it; q = 1
-    is the mean absolute error up to a factor, :math:`1 - p_y = \frac12 \|y - p\|_1`.
+    Nothing is held constant: its gradient is that of cross-entropy times :math:`p_y^q`, so that
+    examples whose label the network finds improbable lose influence. q -> 0 is cross-entropy, and
+    q = 0 computes it; q = 1 is the mean absolute error up to a factor, :math:`1 - p_y = \frac12 \|y
+    - p\|_1`.
 
     Args:
       logits: [B, C], or [B] or [B, 1] for a single score.
@@ -32,10 +33,11 @@ def truncated_generalized_cross_entropy(
 ) -> Array:
     r"""Truncated :math:`L_q`: the constant :math:`L_q(k)` where :math:`p_y \le k`; -> [B].
 
-    Such examples have zero gradient. A threshold k = 0 is `generalized_cross_entropy`; as k -> 1
-    almost nothing is learned from. Before a network knows anything p_y is about 1/C: with a larger
-    threshold it never starts to learn, so that training begins with plain L_q, as in the paper
-    (which also renews the choice of the kept examples once in a while, not at every step).
+    Such examples have zero gradient: which they are is a constant of the step, as is k. A threshold
+    k = 0 is `generalized_cross_entropy`; as k -> 1 almost nothing is learned from. Before a network
+    knows anything p_y is about 1/C: with a larger threshold it never starts to learn, so that
+    training begins with plain L_q, as in the paper (which also renews the choice of the kept
+    examples once in a while, not at every step).
 
     Args:
       logits: [B, C], or [B] or [B, 1] for a single score.
@@ -59,9 +61,10 @@ def truncated_generalized_cross_entropy(
 def truncated_cross_entropy(logits: Array, labels: Array, *, cutoff: float | Array) -> Array:
     r"""Truncated cross-entropy: zero, with zero gradient, above a cutoff; -> [B].
 
-    An infinite cutoff is cross-entropy; at the start of training the losses are about log C, and a
-    smaller cutoff learns nothing. In the paper the cutoff follows a growing drop rate of the batch,
-    which is a weighting scheme; and it prunes positive interactions only, here every label.
+    Which examples are cut is a constant of the step. An infinite cutoff is cross-entropy; at the
+    start of training the losses are about log C, and a smaller cutoff learns nothing. In the paper
+    the cutoff follows a growing drop rate of the batch, which is a weighting scheme; and it prunes
+    positive interactions only, here every label.
 
     Args:
       logits: [B, C], or [B] or [B, 1] for a single score.

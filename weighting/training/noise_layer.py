@@ -6,8 +6,9 @@ A softmax layer behind the network models how labels are corrupted (Goldberger &
           T = \text{softmax of each row of } b,
 
 with q the network's clean prediction. Network and b are trained by cross-entropy on noisy labels;
-at test time the layer is removed. Nothing but the start of b ties class i of the network to label
-i, hence the two initializations.
+at test time the layer is removed. Nothing is held constant: both get the gradient of the noisy
+label's cross-entropy. Nothing but the start of b ties class i of the network to label i, hence the
+two initializations.
 """
 
 import jax

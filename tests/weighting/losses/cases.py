@@ -58,7 +58,7 @@ CASES = {
         lambda p, z, y: -sum(((c == y) * 0.7 + 0.1) * math.log(p[c]) for c in range(3)),
     ),
     "bootstrap_soft": (
-        functools.partial(losses.bootstrap_soft, through_target=True),
+        losses.bootstrap_soft,
         dict(beta=0.9),
         lambda p, z, y: -sum(((c == y) * 0.9 + 0.1 * p[c]) * math.log(p[c]) for c in range(3)),
     ),
