@@ -15,7 +15,7 @@ from jax import Array
 
 from weighting._arrays import safe_sqrt
 from weighting._checks import check_range
-from weighting._numbers import in_range, nan_if
+from weighting._numbers import as_float, in_range, nan_if
 from weighting._types import ExampleLossFn, PyTree
 from weighting.difficulty import one_network
 from weighting.gradient_norms import per_example_gradient_norms
@@ -255,6 +255,7 @@ def _negative_margins(logits: Array, labels: Array) -> Array:
 
 def _log_probabilities(logits: Array) -> Array:
     """[R, N, C], from a softmax or, of single scores, a sigmoid."""
+    logits = as_float(logits)
     if logits.ndim == 3 and logits.shape[2] == 1:
         logits = logits[:, :, 0]
     if logits.ndim == 2:

@@ -37,6 +37,7 @@ from jax import Array
 from jax.core import Tracer
 
 from weighting._checks import check_choice, check_positive, check_range, check_vector
+from weighting._numbers import as_float, nan_if
 
 FORMS = ("explicit", "printed")
 
@@ -83,8 +84,9 @@ def weighted_distribution_ratio(ratio: Array, weights: Array) -> Array:
     """
     check_vector("ratio", ratio)
     check_vector("weights", weights)
-    scale = jnp.mean(weights) / jnp.where(weights > 0, weights, 1)
-    return jnp.where(weights > 0, ratio * scale, jnp.where(ratio > 0, jnp.inf, 0))
+    present = weights != 0
+    scale = jnp.mean(weights) / jnp.where(present, weights, 1)
+    return jnp.where(present, ratio * scale, jnp.where(ratio > 0, jnp.inf, 0))
 
 
 def chi_square_divergence(ratio: Array, weights: Array | None = None) -> Estimate:
@@ -113,7 +115,7 @@ def chi_square_divergence(ratio: Array, weights: Array | None = None) -> Estimat
     if ratio.size < 2:
         raise ValueError(f"a standard error needs two or more ratios, got {ratio.size}")
     second = ratio if weights is None else weighted_distribution_ratio(ratio, weights)
-    value, error = _estimate(jnp.where(ratio > 0, ratio * second, 0))
+    value, error = _estimate(jnp.where(ratio == 0, 0, ratio * second))
     return Estimate(value - 1, error)
 
 
@@ -129,7 +131,7 @@ def discrete_chi_square(target: Array, source: Array) -> Array:
       >>> round(float(discrete_chi_square(jnp.array([0.5, 0.5]), jnp.array([0.2, 0.8]))), 4)
       0.5625
     """
-    target, source = jnp.asarray(target), jnp.asarray(source)
+    target, source = as_float(target), as_float(source)
     check_vector("target", target)
     if target.shape != source.shape:
         raise ValueError(f"target and source must both be [K]; got {target.shape}, {source.shape}")
@@ -187,7 +189,7 @@ def margin_error(margins: Array, gamma: float | Array = 0.0, weights: Array | No
     r"""Weighted share of margins below gamma, :math:`\frac1n \sum_i w_i 1(u_i < \gamma)`.
 
     A non-decreasing step function of gamma, continuous from the left: a margin equal to gamma does
-    not count.
+    not count. NaN if a margin is.
 
     Args:
       margins: [N].
@@ -203,13 +205,16 @@ def margin_error(margins: Array, gamma: float | Array = 0.0, weights: Array | No
       Array([0.25, 0.25, 1.  ], dtype=float32)
     """
     check_vector("margins", margins)
+    margins = as_float(margins)
     values = jnp.ones_like(margins) if weights is None else weights
     check_vector("weights", values)
     if values.shape != margins.shape:
         raise ValueError(f"one weight per margin: got {values.shape} for {margins.shape}")
 
+    has_nan = jnp.any(jnp.isnan(margins))
+
     def at(threshold: Array) -> Array:
-        return jnp.mean(jnp.where(margins < threshold, values, 0))
+        return nan_if(has_nan, jnp.mean(jnp.where(margins < threshold, as_float(values), 0)))
 
     gamma = jnp.asarray(gamma, margins.dtype)
     return jax.lax.map(at, gamma.reshape(-1)).reshape(gamma.shape)
@@ -265,7 +270,7 @@ def _margin_bound(
         scales = jnp.log(jnp.maximum(jnp.log2(4 * input_bound / level), 1)) / num_examples
         return bound * (jnp.sqrt(scales) + jnp.sqrt(confidence))
 
-    pooled = margins.reshape(-1)
+    pooled = as_float(margins).reshape(-1)
     weights = jnp.broadcast_to(ratio[None], margins.shape).reshape(-1)
     if gamma is None:
         # (I) is constant between margins and the rest decreases: a minimum sits where (I) is about

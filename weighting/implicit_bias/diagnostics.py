@@ -26,6 +26,7 @@ from jax import Array
 
 from weighting._arrays import safe_sqrt
 from weighting._checks import check_choice, check_positive, check_vector
+from weighting._numbers import as_float, in_range, nan_if
 from weighting._types import PyTree
 
 LOSSES = ("exponential", "logistic")
@@ -168,6 +169,7 @@ def norm_growth_rate(times: Array, norms: Array, *, order: float | Array = 1.0) 
     check_vector("norms", norms)
     if times.shape != norms.shape:
         raise ValueError(f"times {times.shape} and norms {norms.shape} must have equal shapes")
+    norms = as_float(norms)
     keep = (times > 0).astype(norms.dtype)
     logs = jnp.log(jnp.where(times > 0, times, 1)).astype(norms.dtype)
     count = jnp.sum(keep)
@@ -217,7 +219,7 @@ def average_margin(
 def class_margins(
     margins: Array, labels: Array, num_classes: int, *, mask: Array | None = None
 ) -> ClassMargins:
-    """Smallest and mean margin of every class, as they are.
+    """Smallest and mean margin of every class, as they are; all nan if a label is not in [0, C).
 
     Divide by `parameter_norm(params) ** order` to compare different times.
 
@@ -228,10 +230,10 @@ def class_margins(
       mask: [N], 0 marks padding.
     """
     check_vector("margins", margins)
-    of_class = (labels[:, None] == jnp.arange(num_classes)[None, :]) & _selected(margins, mask)[
-        :, None
-    ]
-    table = jnp.broadcast_to(margins[:, None], of_class.shape)
+    selected = _selected(margins, mask)
+    of_class = (labels[:, None] == jnp.arange(num_classes)[None, :]) & selected[:, None]
+    unknown = jnp.any(selected & ~in_range(labels, num_classes))
+    table = jnp.broadcast_to(nan_if(unknown, as_float(margins))[:, None], of_class.shape)
     return ClassMargins(
         jnp.min(table, axis=0, initial=jnp.inf, where=of_class),
         jnp.mean(table, axis=0, where=of_class),
@@ -258,6 +260,7 @@ def smoothed_margin(
       lyu2020, Sec. 4; xu2021, Lemma A.1.
     """
     check_vector("margins", margins)
+    margins = as_float(margins)
     log_weights = _log_weights(margins, weights)
     lightest = jnp.min(jnp.where(log_weights == -jnp.inf, jnp.inf, log_weights))
     log_loss = jax.nn.logsumexp(log_weights - lightest - margins)
@@ -341,6 +344,7 @@ def homogeneity_gap(
 def log_losses(margins: Array, loss: str = "exponential") -> Array:
     r"""Logarithm of every example's loss: -u, or :math:`\log\log(1 + e^{-u})`; exact for any u."""
     check_choice("loss", loss, LOSSES)
+    margins = as_float(margins)
     if loss == "exponential":
         return -margins
     odds = jnp.exp(-jnp.maximum(margins, 0))
@@ -354,6 +358,7 @@ def log_losses(margins: Array, loss: str = "exponential") -> Array:
 def log_slopes(margins: Array, loss: str = "exponential") -> Array:
     r"""Logarithm of :math:`-\ell'(u)`: -u, or :math:`-\log(1 + e^u)`."""
     check_choice("loss", loss, LOSSES)
+    margins = as_float(margins)
     return -margins if loss == "exponential" else -jax.nn.softplus(margins)
 
 
@@ -408,10 +413,11 @@ def effective_dual(
 def kl_divergence(p: Array, q: Array) -> Array:
     r"""Kullback-Leibler divergence :math:`\sum_i p_i \log(p_i / q_i)` over the last axis.
 
-    Terms with :math:`p_i = 0` count zero; infinite if some :math:`q_i = 0 < p_i`. Nothing is
-    normalized: with q that does not sum to one it may be negative.
+    Terms with :math:`p_i = 0` count zero; infinite if some :math:`q_i = 0 < p_i`; nan if some
+    :math:`p_i` is negative or nan. Nothing is normalized: with q that does not sum to one it may be
+    negative.
     """
-    present = p > 0
+    present = p != 0
     log_p = jnp.log(jnp.where(present, p, 1))
     log_q = jnp.log(jnp.where(present, q, 1))
     return jnp.sum(jnp.where(present, p * (log_p - log_q), 0), axis=-1)
@@ -476,9 +482,10 @@ def duality_gap(
 
 
 def _log_weights(margins: Array, weights: Array | None) -> Array:
+    """Logarithms [N], -inf for a weight of zero, nan for one that is negative or nan."""
     if weights is None:
-        return jnp.zeros_like(margins)
+        return jnp.zeros_like(margins, as_float(margins).dtype)
     if weights.shape != margins.shape:
         raise ValueError(f"weights {weights.shape} and margins {margins.shape} must agree")
-    positive = weights > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, weights, 1)), -jnp.inf)
+    present = weights != 0
+    return jnp.where(present, jnp.log(jnp.where(present, weights, 1)), -jnp.inf)
