@@ -255,6 +255,18 @@ def test_equal_evidence_gives_equal_weights(name):
         np.testing.assert_allclose(weights, np.full(BATCH, weights[0]), rtol=1e-5)
 
 
+# These leave uniform weights as they are.
+CHANGE_NOTHING = ("uniform", "record_history", "normalize_mean", "clip:0.2:3")
+
+
+@EVERY
+def test_a_scheme_is_more_than_a_learning_rate(name):
+    """Weights that are equal over every batch would only rescale the step."""
+    it = subject(name)
+    spread = max(np.ptp(it.update(it.used, make_batch(seed))[0]) for seed in range(40))
+    assert (spread == 0) if name in CHANGE_NOTHING else (spread > 1e-3)
+
+
 @EVERY
 def test_gradients_flow_exactly_where_declared(name):
     it = subject(name)
@@ -406,7 +418,9 @@ def test_every_public_scheme_has_a_row():
         if "Weighting"
         in str(getattr(getattr(weighting, name), "__annotations__", {}).get("return"))
     }
-    assert factories - {"stateless", "chain"} <= {name for row in SCHEMES for name in named(row)}
+    assert factories - {"stateless", "guarded", "chain"} <= {
+        name for row in SCHEMES for name in named(row)
+    }
 
 
 def named(row):

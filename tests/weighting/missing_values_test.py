@@ -222,3 +222,38 @@ def test_integer_losses_and_weights_are_computed_in_floats():
     signals = Signals(jnp.array([1, 2, 3]))
     weights, _ = scheme.update(jnp.ones(3, int), (), signals)
     np.testing.assert_allclose(weights, [0.75, 1, 1.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "focal",
+        "low",
+        "low:1:gradient=last_layer",
+        "gradient_harmonized:10",
+        "exponential_margin:3",
+        "inverse_margin",
+        "active_bias",
+        "record_history",
+        "importance_sampling:4:-1",
+    ],
+)
+def test_a_class_that_is_masked_by_infinite_logits_is_a_class_less(name):
+    """For what reads logits: -inf at class 3 of four is three classes."""
+    scheme = make(name)
+    logits = jax.random.normal(jax.random.key(0), (6, 3))
+    labels = jnp.array([0, 1, 2, 0, 1, 2])
+
+    def update(logits):
+        signals = Signals(
+            losses.cross_entropy(logits, labels), logits, labels, logits[:, :2], jnp.arange(6)
+        )
+        state = scheme.init(jax.random.key(1), {})
+        for _ in range(3):
+            weights, state = scheme.update(
+                jnp.ones(6), state, signals, loss_fn=losses.cross_entropy
+            )
+        return weights
+
+    masked = jnp.concatenate([logits, jnp.full((6, 1), -jnp.inf)], axis=1)
+    np.testing.assert_allclose(update(masked), update(logits), rtol=1e-5)
