@@ -2,7 +2,7 @@
 
 import weighting
 from experiments.methods.records import SchemeRecord
-from experiments.tools.grammar import Parameter
+from experiments.tools.grammar import Option, Parameter
 
 RECORDS = (
     SchemeRecord(
@@ -17,11 +17,14 @@ RECORDS = (
     ),
     SchemeRecord(
         weighting.gradient_harmonized,
-        build=lambda context, num_bins, decay: weighting.gradient_harmonized(num_bins, decay=decay),
+        build=lambda context, num_bins, **settings: weighting.gradient_harmonized(
+            num_bins, **settings
+        ),
         parameters=(
             Parameter("num_bins", 30, is_count=True),
             Parameter("decay", 0.75, tried=(0.5, 0.75)),
         ),
+        options=(Option("empty_bins", ("decay", "keep")),),
         family="loss",
         source="Li 2019 (GHM-C)",
         needs=("logits", "labels", "history"),
