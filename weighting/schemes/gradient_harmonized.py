@@ -18,7 +18,6 @@ from weighting._checks import check_choice, check_positive, check_range
 from weighting.base import Signals, Weighting
 from weighting.losses import log_label_probabilities
 
-
 EMPTY_BINS = ("decay", "keep")
 
 
