@@ -30,6 +30,9 @@ RECORDS = (
         needs=("logits", "labels", "history"),
         scale="mean one",
         suspect=None,
+        from_authors="`momentum` is `decay`, `bins` is `num_bins`; the code moves the averages "
+        "of occupied bins only, `empty_bins=keep`, and does not correct them for their start at "
+        "zero",
         summary="inverse density of the gradient norm",
     ),
     SchemeRecord(
@@ -60,6 +63,9 @@ RECORDS = (
         needs=("losses",),
         scale="mean one",
         suspect="high",
+        from_authors="fast-dro's chi-square has a factor 1/2: its penalty `reg` is "
+        "`regularization` = reg / 2, and its ball of `size` rho is the ball of 2 rho in the "
+        "docstring",
         summary="robust in chi-square divergence: LOW's program on losses",
     ),
 )

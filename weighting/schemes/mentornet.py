@@ -99,8 +99,8 @@ def lstm(cell: LstmCell, inputs: Array) -> Array:
 
     .. math:: c' = \sigma(f)\, c + \sigma(i) \tanh(\tilde c), \qquad h' = \sigma(o) \tanh(c')
 
-    with (i, f, candidate, o) the four blocks of :math:`x W + h U + b`. (The released MentorNet reads
-    the last cell state c instead, before the output gate.)
+    with (i, f, candidate, o) the four blocks of :math:`x W + h U + b`. (The released MentorNet
+    reads the last cell state c instead, before the output gate.)
     """
 
     def step(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], None]:
