@@ -235,7 +235,9 @@ def test_samples_that_do_not_overlap_are_refused():
         functools.partial(ulsif_ratio, bandwidth=0.7, regularization=0.1),
     ]
     for fit in fits:
-        with pytest.raises(ValueError, match=r"do not overlap at bandwidth 0\.7: the largest kernel"):
+        with pytest.raises(
+            ValueError, match=r"do not overlap at bandwidth 0\.7: the largest kernel"
+        ):
             fit(source, far, far)
         traced = jax.jit(fit)
         assert np.all(np.isnan(traced(source, far, far)))
