@@ -233,7 +233,12 @@ from weighting.shift.density_ratio import (
     ulsif_ratio,
     ulsif_score,
 )
-from weighting.shift.label_shift import bbse_class_weights, em_class_weights, em_target_priors
+from weighting.shift.label_shift import (
+    bbse_class_weights,
+    em_class_weights,
+    em_target_priors,
+    prior_corrected_logits,
+)
 from weighting.shift.propensity import inverse_propensity, inverse_propensity_weights
 from weighting.train_step import (
     ApplyFn,
@@ -461,6 +466,7 @@ __all__ = [
     "choose_centers",
     "median_bandwidth",
     "bbse_class_weights",
+    "prior_corrected_logits",
     "em_class_weights",
     "em_target_priors",
     "inverse_propensity",

@@ -58,6 +58,9 @@ RECORDS = (
         needs=("labels", "counts"),
         scale="mean one over the set",
         suspect=None,
+        from_authors="the code's weights sum to C over the classes and stay so, these average "
+        "to one over the training set; multiply the learning rate by the mean of the code's, "
+        "the sum of n_c w_c / N",
         summary="inverse effective number of samples",
     ),
     LibraryRecord(
@@ -81,6 +84,8 @@ RECORDS = (
         needs=("losses", "labels", "history"),
         scale="mean one",
         suspect=None,
+        from_authors="`generalization_adjustment` is `adjustment` and the code grants it to "
+        "groups that a batch lacks, too; its scale is `normalize=False` in Python",
         summary="groups (here the classes) with large losses gain",
     ),
     SchemeRecord(

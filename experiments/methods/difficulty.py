@@ -145,6 +145,8 @@ RECORDS = (
         source="Agarwal 2022 (VoG)",
         needs=("input gradients", "labels"),
         scale="z-score in the class",
+        from_authors="the code averages the gradient over the channels of a pixel first, then "
+        "takes the deviation: give `gradients.mean(axis=-1)`",
         summary="how much the input gradient changes along training",
     ),
     LibraryRecord(

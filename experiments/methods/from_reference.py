@@ -84,6 +84,8 @@ RECORDS = (
         references=("errors",),
         scale="mean one over the set",
         suspect=lambda upweight: upweight - 1,
+        from_authors="`--up_weight k` appends k copies to the original, `upweight` = k + 1; the "
+        "copies lengthen an epoch, here the weights average to one",
         summary="Just Train Twice: a first network's errors gain",
     ),
     SchemeRecord(

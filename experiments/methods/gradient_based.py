@@ -19,6 +19,8 @@ RECORDS = (
         scale="mean one",
         suspect="high",
         color="#0072B2",
+        from_authors="`lamb` at batches of B is `regularization` = lamb B^2, as the code "
+        "differentiates the mean of the batch; `gradient_scale=batch_mean` takes lamb as it is",
         summary="LOW: the weights that decrease the loss most",
     ),
     SchemeRecord(

@@ -29,6 +29,9 @@ RECORDS = (
         references=("mentor",),
         scale="mean one",
         suspect="low",
+        from_authors="`burn_in_epoch` k (of 100) is `burn_in` = (k - 1) / 100, 0.17 for the "
+        "code's 18; the mentor's parameters cannot be carried over, as it reads the LSTM's cell "
+        "state, not its hidden state",
         summary="a mentor network of the loss's history, trained before",
     ),
     SchemeRecord(

@@ -47,6 +47,8 @@ RECORDS = (
         family="basic",
         source="Lin 2017",
         needs=("logits", "labels"),
+        from_authors="a scalar `alpha` only scales the learning rate; RetinaNet's 0.25 for "
+        "positives and 0.75 for negatives is `alpha=jnp.array([0.75, 0.25])` in Python",
         summary="focal loss, differentiated through its factor",
     ),
     LossRecord(
@@ -180,6 +182,8 @@ RECORDS = (
         family="class",
         source="Cao 2019 (LDAM)",
         needs=("logits", "labels", "counts"),
+        from_authors="`s = 30` is `scale`, for logits that are cosines (normalized features and "
+        "weights); on ordinary logits it mostly multiplies the learning rate by 30",
         summary="the label must win by a margin that grows as n_c^(-1/4)",
     ),
     LossRecord(
@@ -191,6 +195,8 @@ RECORDS = (
         family="tail",
         source="Wang 2022",
         needs=("logits or score", "labels"),
+        from_authors="the code's left piece is `smooth=False` in Python; its commands leave "
+        "alpha to a configuration that has had 1 and 2, and say 2 where they give it",
         summary="polynomial tail, on which importance weights keep their effect",
     ),
     LossRecord(

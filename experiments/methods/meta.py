@@ -72,6 +72,10 @@ RECORDS = (
         needs=("losses", "jacobian", "clean"),
         scale="mean one",
         suspect="low",
+        from_authors="the code's virtual step has the learning rate of the training, whatever "
+        "its momentum, and its weights are not normalized, `normalize=False`; its weight "
+        "network's Adam has weight decay: "
+        "`optimizer=optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-3))`",
         summary="a network of the loss, learned on clean examples",
     ),
     SchemeRecord(
@@ -84,6 +88,9 @@ RECORDS = (
         references=("size_clusters",),
         scale="mean one",
         suspect="low",
+        from_authors="the code's weight network has Adam at 1e-4 with weight decay 1e-5 and "
+        "amsgrad, the default here is `optax.adam(1e-3)`: "
+        "`optimizer=optax.chain(optax.add_decayed_weights(1e-5), optax.amsgrad(1e-4))`",
         summary="the same, with an output for small, middling and large classes",
     ),
     SchemeRecord(

@@ -18,6 +18,12 @@ KINDS: dict[Kind, str] = {
     "weights": "weights of a whole training set, computed once: arrays in, arrays out",
     "difficulty": "difficulty measures: one number per example, larger is harder",
 }
+FROM_AUTHORS = """
+## Coming from the authors' code
+
+A number that worked there may mean something else here. Weights average to one, so that a learning
+rate keeps its meaning, and symbols are the papers'. Where released code counts otherwise, this says
+what to give."""
 HEADER = ("method", "settings", "family", "source", "needs", "scale", "what it does")
 
 
@@ -55,6 +61,10 @@ def methods_as_markdown() -> str:
         lines += ["", f"## {title[0].upper()}{title[1:]}", ""]
         lines += [f"| {' | '.join(HEADER)} |", f"|{'---|' * len(HEADER)}"]
         lines += [f"| {' | '.join(cell or '-' for cell in row)} |" for row in _rows(kind)]
+    lines += [FROM_AUTHORS, ""]
+    lines += [
+        f"- `{record.name}`: {record.from_authors}." for record in RECORDS if record.from_authors
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -152,6 +152,9 @@ RECORDS = (
         source="Han 2018 Alg. 1",
         needs=("two networks",),
         scale="the scheme's",
+        from_authors="the code divides the sum over the kept examples by their number twice, so "
+        "that its learning rate is this one's times the number kept (Adam hardly sees it), and "
+        "its drop rate rises once an epoch, here every step",
         summary="either network's weights come from the other",
     ),
     LibraryRecord(

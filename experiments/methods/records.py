@@ -45,6 +45,8 @@ class Record:
     """What must be known before training, see `context.REFERENCES`."""
     color: str | None = None
     """In figures; others have one by chance."""
+    from_authors: str = ""
+    """Which number of the authors' released code means something else here, and what to give."""
     summary: str
     """One sentence, without its full stop."""
 

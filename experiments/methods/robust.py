@@ -2,7 +2,7 @@
 
 import weighting
 from experiments.methods.records import SchemeRecord
-from experiments.tools.grammar import Parameter
+from experiments.tools.grammar import Option, Parameter
 
 RECORDS = (
     SchemeRecord(
@@ -17,16 +17,22 @@ RECORDS = (
     ),
     SchemeRecord(
         weighting.gradient_harmonized,
-        build=lambda context, num_bins, decay: weighting.gradient_harmonized(num_bins, decay=decay),
+        build=lambda context, num_bins, **settings: weighting.gradient_harmonized(
+            num_bins, **settings
+        ),
         parameters=(
             Parameter("num_bins", 30, is_count=True),
             Parameter("decay", 0.75, tried=(0.5, 0.75)),
         ),
+        options=(Option("empty_bins", ("decay", "keep")),),
         family="loss",
         source="Li 2019 (GHM-C)",
         needs=("logits", "labels", "history"),
         scale="mean one",
         suspect=None,
+        from_authors="`momentum` is `decay`, `bins` is `num_bins`; the code moves the averages "
+        "of occupied bins only, `empty_bins=keep`, and does not correct them for their start at "
+        "zero",
         summary="inverse density of the gradient norm",
     ),
     SchemeRecord(
@@ -57,6 +63,9 @@ RECORDS = (
         needs=("losses",),
         scale="mean one",
         suspect="high",
+        from_authors="fast-dro's chi-square has a factor 1/2: its penalty `reg` is "
+        "`regularization` = reg / 2, and its ball of `size` rho is the ball of 2 rho in the "
+        "docstring",
         summary="robust in chi-square divergence: LOW's program on losses",
     ),
 )

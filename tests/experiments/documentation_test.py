@@ -16,7 +16,7 @@ import weighting
 ROOT = Path(__file__).parents[2]
 BLOCKS = [
     (name, block)
-    for name in ("README.md", "docs/instruments.md")
+    for name in ("README.md", "docs/instruments.md", "docs/faq.md")
     for block in re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
 ]
 MODULES = [m.name for m in pkgutil.walk_packages(weighting.__path__, "weighting.")]

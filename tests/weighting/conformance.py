@@ -129,6 +129,7 @@ SCHEMES = {
         reads=("losses",),
     ),
     "gradient_harmonized:10": Row(varies=("decay", 0.1, 0.9)),
+    "gradient_harmonized:10:empty_bins=keep": Row(varies=("decay", 0.1, 0.9)),
     "curriculum:0.2": Row(
         native=lambda: weighting.curriculum(DIFFICULTY, 20, normalize=False),
         varies=("initial_fraction", 0.1, 0.9),

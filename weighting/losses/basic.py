@@ -43,8 +43,10 @@ def focal(
       logits: [B, C], or [B] or [B, 1] for a single score.
       labels: [B].
       gamma: focusing exponent, >= 0; 0 gives (alpha times) cross-entropy.
-      alpha: scale, a scalar or one per class [C] (two classes for a single score). LOW's released
-        code has gamma = 2, alpha = 0.25.
+      alpha: scale, a scalar or one per class [C] (two for a single score). A scalar multiplies the
+        learning rate and nothing else; the 0.25 of the paper is one for its rare positives and 0.75
+        for the rest, [0.75, 0.25] here. LOW's code had gamma = 2, alpha = 0.25 at commit 7f5a679 of
+        github.com/cajosantiago/LOW, and has no focal loss since.
     """
     check_range("gamma", gamma, low=0.0)
     log_p = log_label_probabilities(logits, labels)

@@ -33,7 +33,8 @@ def polynomial_tailed(
     Args:
       logits: [B, C], or [B] or [B, 1] for a single score.
       labels: [B].
-      alpha: power of the tail, > 0; 2 in the released code.
+      alpha: power of the tail, > 0. The released code sets 2 in the commands of its README (those
+        of Fig. 5); its configuration, which other commands leave in force, has had 2 and 1.
       beta: margin where the tail starts.
       smooth: False takes the released code's left piece, :math:`\log(1 + e^{-u}) / \log(1 +
         e^{-\beta})`, continuous but with a kink at beta (a concave one where alpha is above its

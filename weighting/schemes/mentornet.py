@@ -95,11 +95,12 @@ def init_mentor(
 
 
 def lstm(cell: LstmCell, inputs: Array) -> Array:
-    r"""Last hidden state [M, U] of an LSTM that starts from zero and reads inputs [L, M, I].
+    r"""Last hidden state h [M, U] of an LSTM that starts from zero and reads inputs [L, M, I].
 
     .. math:: c' = \sigma(f)\, c + \sigma(i) \tanh(\tilde c), \qquad h' = \sigma(o) \tanh(c')
 
-    with (i, f, candidate, o) the four blocks of :math:`x W + h U + b`.
+    with (i, f, candidate, o) the four blocks of :math:`x W + h U + b`. (The released MentorNet
+    reads the last cell state c instead, before the output gate.)
     """
 
     def step(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], None]:
@@ -291,7 +292,9 @@ def mentornet(
       Neural Networks on Corrupted Labels", ICML 2018, arXiv:1712.05055. Left out: updating the
       mentor during the training of the network, and dropout after the burn-in. The released code
       holds the stage at the end of the burn-in, drops an exact share of the batch, starts its
-      moving average at zero, and interpolates the quantile.
+      moving average at zero, and takes as quantile the loss nearest to position q (B - 1) of the
+      sorted batch, where this takes the smallest that a share q does not exceed. Its mentor feeds
+      on the LSTM's cell state, ours on the hidden state: mentors trained there do not fit here.
     """
     check_positive("num_steps", num_steps)
     check_positive("history_length", history_length)

@@ -2,8 +2,11 @@ r"""Density ratios :math:`p_t(x) / p_s(x)` from samples: importance weights unde
 
 Weighted by the ratio, the risk on the source distribution is the risk on the target distribution.
 All estimators take features of source and target points and return weights of the source points (or
-of any others): estimate once, then train with the weights as constants.
+of any others): estimate once, then train with the weights as constants. How many source points the
+target's risk rests on is `metrics.effective_sample_size` of the weights; a handful is a warning.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +14,13 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from weighting._checks import check_positive, check_range
+from weighting._arrays import at_least_float32
+from weighting._checks import check_positive, check_range, concrete
 from weighting._jaxopt import import_jaxopt
 from weighting.base import mean_one
 from weighting.shift._mixture import mixture_proportions
+
+SMALLEST_KERNEL = 1e-6  # a source point reaches a center from here on, up to 5.3 bandwidths away
 
 
 def class_prior_ratio(target_priors: Array, source_priors: Array) -> Array:
@@ -65,7 +71,9 @@ def classifier_ratio(
     .. math:: w(x) = \frac{N}{M} \frac{P(t \mid x)}{P(s \mid x)} = \frac{N}{M} e^{v^\top x + b}
 
     Linear log odds are exact for two Gaussians of equal covariance, and for any two with products
-    of the coordinates as further features; a network's last layer will do as well.
+    of the coordinates as further features; a network's last layer will do as well. Where a plane
+    separates the samples the ratio is zero on the source, and what comes out is the regularization
+    alone, near one for samples far apart: trust no weights of a classifier that is always right.
 
     Args:
       source: [N, D] features.
@@ -84,7 +92,7 @@ def classifier_ratio(
       Bickel, Brückner, Scheffer, "Discriminative Learning Under Covariate Shift", JMLR 2009;
       Sugiyama, Suzuki, Kanamori, "Density Ratio Estimation in Machine Learning", 2012, Ch. 4.
     """
-    _check_features(source, target)
+    source, target = _read_features(source, target)
     check_positive("regularization", regularization)
     check_range("clip", clip, low=0.0, low_open=True)
     inputs = jnp.concatenate([source, target])
@@ -105,7 +113,7 @@ def classifier_ratio(
         objective, maxiter=max_iterations, tol=tolerance, linesearch="backtracking"
     )
     solution = solver.run(start).params
-    log_ratio = log_odds(solution, source if points is None else points)
+    log_ratio = log_odds(solution, source if points is None else at_least_float32(points))
     log_ratio = jnp.minimum(log_ratio + jnp.log(len(source) / len(target)), jnp.log(clip))
     if normalize:  # a common factor drops out: take it out of the exponent, which may overflow
         log_ratio = log_ratio - jnp.max(log_ratio)
@@ -126,10 +134,26 @@ def choose_centers(key: Array, target: Array, num_centers: int) -> Array:
 def median_bandwidth(features: Array) -> Array:
     """The median distance between two distinct points, a common width for Gaussian kernels.
 
+    Pairs that coincide say nothing of a width and are left out, so that repeated points do not make
+    it zero. If all coincide there is no median: an error, or NaN where the features are traced.
+
     O(N^2): give a thousand points or so.
+
+    Args:
+      features: [N, D].
     """
+    (features,) = _read_features(features)
     rows, columns = np.triu_indices(features.shape[0], 1)
-    return jnp.median(jnp.sqrt(_squared_distances(features, features)[rows, columns]))
+    # By differences, row by row: points that coincide are at zero exactly.
+    squares = jax.lax.map(lambda x: jnp.sum((features - x[None]) ** 2, axis=1), features)
+    distances = jnp.sqrt(squares[rows, columns])
+    median = jnp.nanmedian(jnp.where(distances > 0, distances, jnp.nan))
+    if not isinstance(median, Tracer) and not median > 0:
+        raise ValueError(
+            f"all {features.shape[0]} points coincide: the distances between them are 0 and give "
+            "no bandwidth. Drop constant features, or give a bandwidth of your own."
+        )
+    return median
 
 
 def ulsif_ratio(
@@ -165,23 +189,25 @@ def ulsif_ratio(
       normalize: to mean one over the points.
 
     Returns:
-      Weights [N], or one per point.
+      Weights [N], or one per point. Where no source point reaches any center there is nothing to
+      fit: an error, or NaN where the features are traced.
 
     References:
       Kanamori, Hido, Sugiyama, "A Least-squares Approach to Direct Importance Estimation", JMLR
       10, 2009.
     """
-    _check_features(source, target, centers)
-    check_positive("bandwidth", bandwidth)
+    source, target, centers = _read_features(source, target, centers)
+    _check_bandwidth(bandwidth)
     check_positive("regularization", regularization)
     basis = _kernel(source, centers, bandwidth)
+    overlap = _check_overlap(basis, bandwidth)
     gram = basis.T @ basis / basis.shape[0] + regularization * jnp.eye(
         basis.shape[1], dtype=basis.dtype
     )
     mean = jnp.mean(_kernel(target, centers, bandwidth), axis=0)
     alpha = jnp.maximum(jax.scipy.linalg.solve(gram, mean, assume_a="pos"), 0)
     at_points = basis if points is None else _kernel(points, centers, bandwidth)
-    return _finish(at_points @ alpha, clip, normalize)
+    return _finish(at_points @ alpha, clip, normalize, overlap)
 
 
 def ulsif_score(
@@ -202,8 +228,8 @@ def ulsif_score(
       Kanamori, Hido, Sugiyama, "A Least-squares Approach to Direct Importance Estimation", JMLR
       10, 2009.
     """
-    _check_features(source, target, centers)
-    check_positive("bandwidth", bandwidth)
+    source, target, centers = _read_features(source, target, centers)
+    _check_bandwidth(bandwidth)
     check_positive("regularization", regularization)
     at_source, at_target = (_kernel(x, centers, bandwidth) for x in (source, target))
     n, m = at_source.shape[0], at_target.shape[0]
@@ -253,33 +279,63 @@ def kliep_ratio(
       normalize: to mean one over the points (at the source points, it is one already).
 
     Returns:
-      Weights [N], or one per point. Centers that no source point reaches are left out.
+      Weights [N], or one per point. Centers that no source point reaches are left out. If that
+      leaves none there is nothing to fit: an error, or NaN where the features are traced.
 
     References:
       Sugiyama, Suzuki, Nakajima, Kashima, von Bünau, Kawanabe, "Direct Importance Estimation for
       Covariate Shift Adaptation", Annals of the Institute of Statistical Mathematics 60, 2008.
       (Published with projected gradient ascent, which has the same optimum.)
     """
-    _check_features(source, target, centers)
-    check_positive("bandwidth", bandwidth)
+    source, target, centers = _read_features(source, target, centers)
+    _check_bandwidth(bandwidth)
     basis = _kernel(source, centers, bandwidth)
+    overlap = _check_overlap(basis, bandwidth)
     mass = jnp.mean(basis, axis=0)
-    reached = mass > 1e-6 / len(source)
+    reached = mass > SMALLEST_KERNEL / len(source)
     per_mass = jnp.where(reached, 1 / jnp.where(reached, mass, 1), 0)
     densities = _kernel(target, centers, bandwidth) * per_mass[None]
     start = reached / jnp.maximum(jnp.sum(reached), 1)
     proportions = mixture_proportions(densities, start.astype(basis.dtype), num_iterations)
     at_points = basis if points is None else _kernel(points, centers, bandwidth)
-    return _finish(at_points @ (proportions * per_mass), clip, normalize)
+    return _finish(at_points @ (proportions * per_mass), clip, normalize, overlap)
 
 
-def _finish(ratio: Array, clip: float | Array, normalize: bool) -> Array:
+def _finish(
+    ratio: Array, clip: float | Array, normalize: bool, overlap: bool | Array = True
+) -> Array:
     check_range("clip", clip, low=0.0, low_open=True)
     ratio = jnp.minimum(ratio, clip)
-    return mean_one(ratio, jnp.ones_like(ratio)) if normalize else ratio
+    ratio = mean_one(ratio, jnp.ones_like(ratio)) if normalize else ratio
+    return jnp.where(overlap, ratio, jnp.nan)
+
+
+def _check_bandwidth(bandwidth: float | Array) -> None:
+    number = concrete(bandwidth)
+    if number is not None and math.isnan(number):
+        raise ValueError(
+            "bandwidth is NaN. From median_bandwidth() under jit it means that all points "
+            "coincide: drop constant features, or give a bandwidth of your own."
+        )
+    check_positive("bandwidth", bandwidth)
+
+
+def _check_overlap(basis: Array, bandwidth: float | Array) -> Array:
+    """Whether a source point reaches a center; where that is known and false, an error."""
+    largest = jnp.max(basis)
+    if not isinstance(largest, Tracer) and not largest > SMALLEST_KERNEL:
+        raise ValueError(
+            f"source and target do not overlap at bandwidth {float(bandwidth):g}: the largest "
+            f"kernel value between a source point and a center is {float(largest):.2g}, so that no "
+            "weights of the source stand for the target. Widen the bandwidth (median_bandwidth of "
+            "both samples together), scale the features alike, or look for source data nearer to "
+            "the target."
+        )
+    return largest > SMALLEST_KERNEL
 
 
 def _kernel(points: Array, centers: Array, bandwidth: float | Array) -> Array:
+    points = at_least_float32(points)
     return jnp.exp(-_squared_distances(points, centers) / (2 * bandwidth**2))
 
 
@@ -291,10 +347,12 @@ def _squared_distances(points: Array, others: Array) -> Array:
     return jnp.maximum(squares - 2 * points @ others.T, 0)
 
 
-def _check_features(*features: Array) -> None:
+def _read_features(*features: Array) -> list[Array]:
+    """The features as floats, if they are matrices of the same width."""
     shapes = [x.shape for x in features]
     if any(len(shape) != 2 or shape[1] != shapes[0][1] for shape in shapes):
         raise ValueError(
             f"features must be matrices [N, D] with the same D; got shapes {shapes}. "
             "A single feature per point has shape [N, 1]."
         )
+    return [at_least_float32(jnp.asarray(x)) for x in features]

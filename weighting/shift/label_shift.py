@@ -2,13 +2,16 @@ r"""Class weights under label shift, from a black-box classifier's outputs on un
 
 Label shift: p(x | y) stays, the class priors move from :math:`p_s` to :math:`q_t`. The weights
 :math:`w_c = q_t(c) / p_s(c)` turn the source risk into the target risk; use them as
-`class_weights[labels]`.
+`class_weights[labels]`. Where the training is over, `prior_corrected_logits` moves its predictions.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
+from weighting._arrays import at_least_float32
 from weighting._checks import check_positive, check_range, check_vector
 from weighting.shift._mixture import mixture_proportions
 from weighting.shift.density_ratio import class_prior_ratio
@@ -27,6 +30,9 @@ def bbse_class_weights(
     :math:`C_{ij} = P_s(\hat y = i, y = j)` on held-out labeled source data and
     :math:`\mu_i = P_t(\hat y = i)` on target data. The classifier may be bad and biased; C need
     only be invertible. Negative weights are cut to zero, then the mean over the source is restored.
+    Where C is singular (a class that the source does not have, two that the classifier does not
+    tell apart) the data do not determine w: an error, or NaN where the data are traced, unless
+    there is a regularization. Sampling noise is magnified by up to the condition number of C.
 
     Args:
       source_predictions: [N] predicted classes, or [N, C] probabilities (the soft version).
@@ -34,8 +40,8 @@ def bbse_class_weights(
       target_predictions: [M] or [M, C], like the source's.
       num_classes: C.
       regularization: lambda >= 0 of :math:`\|C w - \mu\|^2 + \lambda \|w - 1\|^2`, in the spirit of
-        RLLS. Zero is BBSE, and directions that a singular C leaves open stay at w = 1; large is
-        uniform.
+        RLLS. Zero is BBSE; large is uniform. Any positive one keeps the directions that a singular
+        C leaves open at w = 1.
 
     Returns:
       Class weights [C] with :math:`\sum_c p_s(c) w_c = 1`, in the classifier's floating type.
@@ -57,6 +63,7 @@ def bbse_class_weights(
     )
     truth = jax.nn.one_hot(source_labels, num_classes, dtype=source.dtype)
     confusion = source.T @ truth / source.shape[0]
+    determined = _check_invertible(confusion, regularization)
     priors, target_mean = jnp.mean(truth, axis=0), jnp.mean(target, axis=0)
     penalty = jnp.sqrt(jnp.asarray(regularization, source.dtype)) * jnp.eye(
         num_classes, dtype=source.dtype
@@ -68,7 +75,7 @@ def bbse_class_weights(
     )[0]
     weights = jnp.maximum(1 + shift, 0)
     mean = jnp.sum(priors * weights)
-    return weights / jnp.where(mean > 0, mean, 1)
+    return jnp.where(determined, weights / jnp.where(mean > 0, mean, 1), jnp.nan)
 
 
 def em_target_priors(
@@ -78,7 +85,9 @@ def em_target_priors(
 
     Bayes' rule turns the classifier's :math:`p_s(c \mid x)` into p(x | c) up to a factor of x, so
     the likelihood of the target data is :math:`\prod_i \sum_c q(c)\, p_s(c \mid x_i) / p_s(c)`. The
-    updates start at the source's priors and never decrease it. The classifier must be calibrated.
+    updates start at the source's priors and never decrease it. The classifier must be calibrated:
+    after class weights or logit adjustment, by `prior_corrected_logits`. Classes that it does not
+    tell apart keep the source's proportions among them.
 
     Args:
       target_probabilities: [M, C], the source classifier's probabilities on target data.
@@ -90,6 +99,7 @@ def em_target_priors(
       Probabilities: A Simple Procedure", Neural Computation 14, 2002, Eq. (2.9).
     """
     check_positive("num_iterations", num_iterations)
+    target_probabilities = at_least_float32(jnp.asarray(target_probabilities))
     priors = jnp.asarray(source_priors, target_probabilities.dtype)
     if target_probabilities.ndim != 2 or priors.shape != target_probabilities.shape[1:]:
         raise ValueError(
@@ -110,12 +120,83 @@ def em_class_weights(
     return class_prior_ratio(estimate, source_priors)
 
 
+def prior_corrected_logits(logits: Array, fitted_priors: Array, target_priors: Array) -> Array:
+    r"""Logits for other class priors than those fitted, :math:`z_c + \log (q_c / f_c)`.
+
+    A network that fits its loss predicts :math:`p(c \mid x) \propto f_c\, p(x \mid c)`, with class
+    priors f that weights and adjustments move away from the training set's
+    :math:`\pi_c = n_c / N`. For data with priors q, the training set's among them, Bayes' rule
+    exchanges f for q. The fitted priors of cross-entropy are, up to a factor,
+
+    - :math:`\pi_c`: unweighted, or with weights that do not depend on the class;
+    - :math:`v_c \pi_c`: with class weights v (all alike for the inverse class frequency);
+    - :math:`\pi_c^{1 - \tau}`: of the logits of `losses.logit_adjusted` (all alike for tau = 1);
+    - the priors drawn: under resampling, all alike for `class_balanced_indices`.
+
+    It corrects what a loss makes of calibrated probabilities, not overconfidence. Focal loss at
+    gamma > 0 moves no priors: its probabilities have a transform of their own (Charoenphakdee et
+    al., CVPR 2021).
+
+    Args:
+      logits: [B, C], or [B] or [B, 1] for a single score, of class 1 of two.
+      fitted_priors: f [C] (or [2], of classes 0 and 1); counts will do.
+      target_priors: q [C], zero where f is; counts will do. A class at zero gets the logit -inf.
+
+    Returns:
+      Logits shaped as given, in their floating type, at least float32. Their softmax (a single
+      score's sigmoid) is p(c | x) under q.
+
+    References:
+      Saerens, Latinne, Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori
+      Probabilities: A Simple Procedure", Neural Computation 14, 2002, Eq. (2.4); Menon et al.,
+      "Long-tail Learning via Logit Adjustment", ICLR 2021, arXiv:2007.07314.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> counts, class_weights = jnp.array([900, 300]), jnp.array([1.0, 3.0])
+      >>> prior_corrected_logits(jnp.zeros(1), class_weights * counts, counts)  # odds of 1 to 3
+      Array([-1.0986123], dtype=float32)
+    """
+    logits = at_least_float32(jnp.asarray(logits))
+    is_score = logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1)
+    shape = (2,) if is_score else logits.shape[-1:]
+    fitted, target = jnp.asarray(fitted_priors), jnp.asarray(target_priors)
+    if logits.ndim not in (1, 2) or fitted.shape != shape or target.shape != shape:
+        raise ValueError(
+            "expected logits [B, C] and priors [C], or a score [B] or [B, 1] and priors [2]; got "
+            f"logits {logits.shape}, fitted_priors {fitted.shape}, target_priors {target.shape}"
+        )
+    shifts = jnp.log(class_prior_ratio(target, fitted)).astype(logits.dtype)
+    return logits + (shifts[1] - shifts[0] if is_score else shifts[None])
+
+
+def _check_invertible(confusion: Array, regularization: float | Array) -> bool | Array:
+    """Whether the confusion (or a regularization) determines weights; an error if known not to."""
+    singular = jnp.linalg.svd(confusion, compute_uv=False)
+    rounding = confusion.shape[0] * jnp.finfo(confusion.dtype).eps
+    determined = (singular[-1] > rounding * singular[0]) | (jnp.asarray(regularization) > 0)
+    if not isinstance(determined, Tracer) and not determined:
+        absent = np.flatnonzero(np.sum(np.asarray(confusion), axis=0) == 0).tolist()
+        why = (
+            f"the source has no example of classes {absent}"
+            if absent
+            else ("the predictions do not tell the classes apart")
+        )
+        condition = float(singular[0] / singular[-1])
+        raise ValueError(
+            f"the confusion matrix is singular (condition number {condition:.2g}): {why}, and the "
+            "target's predictions do not determine class weights. Give a regularization > 0 (what "
+            "is not determined stays at 1), merge classes, or use another classifier."
+        )
+    return determined
+
+
 def _as_probabilities(name: str, predictions: Array, num_classes: int) -> Array:
     predictions = jnp.asarray(predictions)
     if predictions.ndim == 1 and jnp.issubdtype(predictions.dtype, jnp.integer):
         return jax.nn.one_hot(predictions, num_classes)
     if predictions.ndim == 2 and predictions.shape[1] == num_classes:
-        return predictions
+        return at_least_float32(predictions)
     raise ValueError(
         f"{name} must be integer classes [N] or probabilities [N, {num_classes}]; got "
         f"{predictions.dtype} of shape {predictions.shape}"

@@ -46,7 +46,9 @@ def confusion_transition(confusion: Array, smoothing: float | Array = 1e-3) -> A
 
     References:
       Goldberger, Ben-Reuven, "Training Deep Neural-Networks Using a Noise Adaptation Layer", ICLR
-      2017; ren2018, Sec. 4.1. The smoothing is that of ren2018's released code.
+      2017; ren2018, Sec. 4.1. The smoothing is that of ren2018's code at commit 7d6e16f of
+      github.com/uber-research/learning-to-reweight-examples, in a file since removed,
+      `models/noise_adapt_resnet_model.py`.
     """
     check_positive("smoothing", smoothing)
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:

@@ -129,6 +129,17 @@ def test_the_page_says_how_a_method_is_asked_for():
     assert any(row.startswith("| clean_only | --num-steps 0 --fine-tune-steps N |") for row in rows)
 
 
+def test_the_page_says_what_released_code_counts_otherwise():
+    _, section = pages.methods_as_markdown().split("\n## Coming from the authors' code\n")
+    lines = [line for line in section.splitlines() if line.startswith("- ")]
+    noted = [record for record in RECORDS if record.from_authors]
+    assert lines == [f"- `{record.name}`: {record.from_authors}." for record in noted]
+    assert {"chi_square_dro", "jtt_weights", "variance_of_gradients", "cmw_net"} <= {
+        record.name for record in noted
+    }
+    assert not any(record.from_authors.endswith(".") for record in noted)
+
+
 def test_methods_command_prints_every_line(capsys):
     assert main(["methods"]) == 0
     text = capsys.readouterr().out

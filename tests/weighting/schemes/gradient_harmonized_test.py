@@ -2,16 +2,17 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import special
 
 from tests.weighting.schemes.one_batch import run, signals, update
-from weighting.schemes.gradient_harmonized import gradient_harmonized
+from weighting.schemes.gradient_harmonized import EMPTY_BINS, gradient_harmonized
 
 
-def binary_batch(gradient_norms, mask=None):
+def binary_batch(gradient_norms, dtype=jnp.float32, mask=None):
     """Scores of class-1 examples for which 1 - p_y is given."""
     p = 1 - np.asarray(gradient_norms)
-    logits = jnp.asarray(np.log(p / (1 - p)), jnp.float32)
+    logits = jnp.asarray(np.log(p / (1 - p)), dtype)
     return signals(np.zeros(p.size), logits=logits, labels=jnp.ones(p.size, int), mask=mask)
 
 
@@ -53,3 +54,40 @@ def test_gradient_harmonized_counts_softmax_probabilities_by_histogram():
     batch = signals(np.zeros(50), logits=jnp.asarray(logits), labels=jnp.asarray(labels))
     native = update(gradient_harmonized(7, normalize=False), batch)
     np.testing.assert_allclose(native, expected, rtol=1e-5)
+
+
+def averaged_bins(batches, decay, keeps):
+    """N / GD by loops over batches and bins, with averages corrected for their start at zero."""
+    sums, steps = np.zeros(30), np.zeros(30)
+    for norms in batches:
+        shares = np.histogram(norms, bins=30, range=(0, 1))[0] / len(norms)
+        for j, share in enumerate(shares):
+            if share > 0 or not keeps:
+                sums[j] = decay * sums[j] + (1 - decay) * share
+                steps[j] += 1
+        averages = sums / (1 - decay ** np.maximum(steps, 1))
+        native = 1 / (30 * averages[np.minimum((norms * 30).astype(int), 29)])
+        yield native / native.mean()
+
+
+def test_empty_bins_that_keep_their_average_weigh_otherwise(float64):
+    generator = np.random.default_rng(0)
+    batches = [generator.beta(0.5, 2, 128) for _ in range(200)]  # a stationary stream
+    weights = {}
+    for empty_bins in ("decay", "keep"):
+        scheme = gradient_harmonized(empty_bins=empty_bins)
+        weights[empty_bins] = run(scheme, [binary_batch(norms, float) for norms in batches])
+        expected = list(averaged_bins(batches, 0.75, keeps=empty_bins == "keep"))
+        np.testing.assert_allclose(weights[empty_bins], expected, rtol=1e-9)
+    decayed, kept = (np.array(weights[name]) for name in ("decay", "keep"))
+    # the docstring's numbers
+    assert round(np.abs(decayed - kept).mean(), 2) == 0.18
+    assert round((decayed / kept).max(), 1) == 3.9
+
+
+def test_without_empty_bins_nothing_is_kept():
+    batches = [binary_batch([0.1, 0.2, 0.3, 0.9]), binary_batch([0.4, 0.6, 0.6, 0.6])]
+    decayed, kept = (run(gradient_harmonized(2, empty_bins=name), batches) for name in EMPTY_BINS)
+    np.testing.assert_allclose(decayed, kept, rtol=1e-6)
+    with pytest.raises(ValueError, match="empty_bins must be one of 'decay', 'keep'; got 'drop'"):
+        gradient_harmonized(empty_bins="drop")

@@ -121,6 +121,13 @@ def test_chi_square_weights_solve_their_program(float64, regularization):
     np.testing.assert_allclose(weights, best, atol=1e-6)
 
 
+def test_a_penalty_of_fast_dro_is_half_of_it_here(float64):
+    # fast-dro: p . l - reg / (2 n) |n p - 1|^2 with p = w / n
+    weights = update(robust.chi_square_dro(0.8 / 2), signals(LOSSES))
+    best = best_weights(lambda w: 0.8 * 0.5 * np.mean((w - 1) ** 2), LOSSES)
+    np.testing.assert_allclose(weights, best, atol=1e-6)
+
+
 def test_chi_square_ball_has_the_penalized_solution(float64):
     weights = update(robust.chi_square_dro(0.4), signals(LOSSES))
     radius = np.mean((weights - 1) ** 2)

@@ -207,6 +207,61 @@ def test_centers_and_bandwidth():
     assert choose_centers(jax.random.key(1), target, 100).shape == (20, 2)
 
 
+def test_points_that_coincide_do_not_count_for_the_bandwidth():
+    points = jnp.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    repeated = jnp.concatenate([points[:1]] * 7 + [points])  # 28 of 45 pairs coincide
+    distances = np.array([5.0] * 8 + [1.0] * 8 + [np.sqrt(18)])
+    np.testing.assert_allclose(median_bandwidth(repeated), np.median(distances), rtol=1e-6)
+    far = jnp.concatenate([points, jnp.array([[1e4, 0.0]])])  # an outlier hides no pair
+    assert abs(float(median_bandwidth(far)) - (5 + 1e4) / 2) < 5
+    constant = jnp.full((6, 2), 0.1)
+    with pytest.raises(ValueError, match=r"all 6 points coincide.*Drop constant features"):
+        median_bandwidth(constant)
+    assert np.isnan(jax.jit(median_bandwidth)(constant))
+    with pytest.raises(ValueError, match=r"bandwidth is NaN.*all points coincide"):
+        kliep_ratio(constant, constant, constant, jax.jit(median_bandwidth)(constant))
+    # a repeated target is no obstacle: the widths come from the source
+    source, _ = samples(20, 1)
+    target = jnp.zeros((9, 2))
+    weights = kliep_ratio(source, target, target, median_bandwidth(source))
+    assert np.argmax(weights) == np.argmin(np.sum(np.asarray(source) ** 2, axis=1))
+
+
+def test_samples_that_do_not_overlap_are_refused():
+    source, target = samples(30, 20)
+    far = target + 1e4
+    fits = [
+        functools.partial(kliep_ratio, bandwidth=0.7),
+        functools.partial(ulsif_ratio, bandwidth=0.7, regularization=0.1),
+    ]
+    for fit in fits:
+        with pytest.raises(
+            ValueError, match=r"do not overlap at bandwidth 0\.7: the largest kernel"
+        ):
+            fit(source, far, far)
+        traced = jax.jit(fit)
+        assert np.all(np.isnan(traced(source, far, far)))
+        np.testing.assert_allclose(traced(source, target, target).mean(), 1, rtol=1e-5)
+        wide = fit(source, far, far, bandwidth=1e4)  # as the message says
+        np.testing.assert_allclose(wide.mean(), 1, rtol=1e-5)
+
+
+def test_whole_numbers_are_computed_as_floats():
+    source, target = (np.round(3 * np.asarray(x)).astype(int) for x in samples(40, 30))
+    fits = [
+        classifier_ratio,
+        lambda s, t: kliep_ratio(s, t, t[:9], 2),
+        lambda s, t: ulsif_ratio(s, t, t[:9], 2, 0.1),
+        lambda s, t: ulsif_score(s, t, t[:9], 2, 0.1),
+        lambda s, t: median_bandwidth(t),
+    ]
+    for fit in fits:
+        whole = fit(jnp.asarray(source), jnp.asarray(target))
+        floats = fit(jnp.asarray(source, jnp.float32), jnp.asarray(target, jnp.float32))
+        np.testing.assert_array_equal(whole, floats)
+        assert jnp.issubdtype(whole.dtype, jnp.floating)
+
+
 def test_wrong_shapes_and_ranges_are_explained():
     source, target = samples(5, 5)
     with pytest.raises(ValueError, match=r"matrices \[N, D\]"):

@@ -1,5 +1,7 @@
 """Label shift: exact recovery from population quantities, SciPy, and simulated data."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,16 +88,48 @@ def test_bbse_regularization_and_its_limits(float64):
         fit(-1.0)
 
 
-def test_bbse_cuts_negative_weights_and_survives_a_singular_confusion():
+def test_bbse_cuts_negative_weights():
     labels = jnp.array([0, 0, 1, 1])
     predictions = jnp.array([0, 1, 1, 1])  # C = [[1/4, 0], [1/4, 1/2]]
     # mu = (1, 0) gives w = (4, -2): cut to (4, 0), and scaled to E_s[w] = 1
     weights = bbse_class_weights(predictions, labels, jnp.zeros(4, int), 2)
     np.testing.assert_allclose(weights, [2, 0], atol=1e-5)
-    blind = bbse_class_weights(jnp.zeros(4, int), labels, jnp.zeros(4, int), 2)
-    np.testing.assert_allclose(blind, [1, 1], rtol=1e-5)
     with pytest.raises(ValueError, match="integer classes"):
         bbse_class_weights(jnp.ones((4, 3)), labels, jnp.zeros(4, int), 2)
+
+
+def test_bbse_refuses_a_confusion_that_determines_no_weights():
+    labels, blind = jnp.array([0, 0, 1, 1]), jnp.zeros(4, int)
+    fit = functools.partial(bbse_class_weights, num_classes=2)
+    with pytest.raises(
+        ValueError, match=r"singular \(condition number inf\): the predictions do not"
+    ):
+        fit(blind, labels, blind)
+    with pytest.raises(ValueError, match=r"no example of classes \[1\].*Give a regularization > 0"):
+        fit(labels, blind, labels)
+    alike = jnp.tile(jnp.array([[0.3, 0.7]]), (4, 1))  # soft predictions, singular up to rounding
+    with pytest.raises(ValueError, match="confusion matrix is singular"):
+        fit(alike, labels, alike)
+    assert np.all(np.isnan(jax.jit(fit)(blind, labels, blind)))
+    for run in (fit, jax.jit(fit)):
+        np.testing.assert_allclose(
+            run(blind, labels, blind, regularization=1e-3), [1, 1], rtol=1e-5
+        )
+    # barely conditioned is not singular: C = [[1/4, 1/4 - 1e-3], [1/4, 1/4 + 1e-3]]
+    soft = jnp.array([[0.5, 0.5], [0.5, 0.5], [0.498, 0.502], [0.498, 0.502]])
+    np.testing.assert_allclose(fit(soft, labels, soft), [1, 1], atol=1e-3)
+
+
+def test_whole_numbers_are_computed_as_floats():
+    predictions, labels = population(SOURCE)
+    target, _ = population(TARGET)
+    one_hot = np.eye(3, dtype=int)
+    soft = bbse_class_weights(
+        jnp.asarray(one_hot[predictions]), labels, jnp.asarray(one_hot[target]), 3
+    )
+    np.testing.assert_array_equal(soft, bbse_class_weights(predictions, labels, target, 3))
+    whole = em_target_priors(jnp.asarray(one_hot[target]), jnp.array([5, 3, 2]))
+    np.testing.assert_allclose(whole, np.bincount(target) / len(target), rtol=1e-5)
 
 
 def log_likelihood(priors, probabilities):
