@@ -73,6 +73,8 @@ def parse_methods(text: str, find: Callable[[str], Settable]) -> Parsed:
     terms, varying = [], []
     for part in text.split("+"):
         name, settings = split_settings(part)
+        if not name:
+            raise ValueError(f"a name is missing in {text!r}; write NAME[:VALUE...][+NAME...]")
         entry = find(name)
         given = _given(part, name, settings, entry)
         numbers = [(p, _value(p, given, part, name, entry)) for p in entry.parameters]
