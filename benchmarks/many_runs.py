@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from benchmarks.report import (
     KEPT,
@@ -28,6 +27,7 @@ from experiments.data import Dataset, Source, TaskConfig
 from experiments.studies.demo import EXPERIMENT
 from experiments.tools.host_memory import keep_large_blocks
 from experiments.tools.names import lookup
+from experiments.tools.progress import follow
 from experiments.tools.tables import align
 from experiments.training.config import RunConfig
 from experiments.training.driver import load_source, train
@@ -139,7 +139,7 @@ def main(
 def main_job(preset: str, seeds: int | None) -> dict[str, RunsComparison]:
     """Every method of the main job, both ways."""
     rows, sources = {}, {}
-    for name, configs in tqdm(EXPERIMENT.arms(preset).items(), unit="method"):
+    for name, configs in follow(EXPERIMENT.arms(preset).items(), "main job", "method"):
         if seeds is not None:
             configs = [replace(config, seeds=seeds) for config in configs]
         key = configs[0].task.dataset

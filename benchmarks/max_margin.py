@@ -19,7 +19,6 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from benchmarks.report import (
     KEPT,
@@ -30,6 +29,7 @@ from benchmarks.report import (
     write_results,
 )
 from experiments.data.sets.table import load
+from experiments.tools.progress import follow
 from experiments.tools.tables import align
 from weighting.implicit_bias.diagnostics import angle_between
 from weighting.implicit_bias.max_margin import max_margin
@@ -134,7 +134,7 @@ def main(
     check_positive("rounds", rounds)
     header = ["data", "N", "D", "seconds", "SVC", "ratio", "gap", "SVC's gap", "angle", "support"]
     table, records = [[*header, "status"]], []
-    for name, (inputs, labels) in tqdm(list(solver_problems(data_dir)), unit="problem"):
+    for name, (inputs, labels) in follow(solver_problems(data_dir), "solvers", "problem"):
         with threadpool_limits(1):
             row = compare_with_svc(inputs, labels, rounds)
         n, d = inputs.shape

@@ -64,12 +64,7 @@ REFUSED = [
     ("experiments", USAGE, "train --augmentation crop", "'crop' lacks its value; crop is written"),
     ("experiments", USAGE, "train --learning-rate -1", "learning_rate must lie in [0, inf)"),
     ("experiments", USAGE, "train --batch-size 5000", "batch size 5000 does not fit"),
-    (
-        "experiments",
-        USAGE,
-        "train --num-steps 7 --num-evals 2",
-        "num_evals=2 must divide num_steps",
-    ),
+    ("experiments", USAGE, "train --num-steps 7 --num-evals 2", "num_evals=2 must divide num"),
     ("experiments", USAGE, "train --num-test 1797", "takes all 1797 examples for the test; leave"),
     ("experiments", USAGE, "train --devices 99", "99 devices were asked for, but JAX finds"),
     ("experiments", USAGE, "train --at-once 0", "at_once must be at least 1 run, or left out"),
@@ -77,54 +72,24 @@ REFUSED = [
     # files and folders
     ("experiments", FAILURE, "train --out /proc/x", "/proc/x cannot be made"),
     ("experiments", FAILURE, "run demo --preset smoke --out /proc/x", "/proc/x cannot be made"),
-    (
-        "experiments",
-        FAILURE,
-        f"train --out {__file__}",
-        "refusals_test.py is a file; give a folder",
-    ),
+    ("experiments", FAILURE, f"train --out {__file__}", "_test.py is a file; give a folder"),
     ("experiments", FAILURE, f"train --out {__file__}/x", "_test.py is a file; give another --out"),
-    (
-        "experiments",
-        FAILURE,
-        "train --dataset mnist --data-dir /no",
-        "'mnist' is not prepared: look",
-    ),
+    ("experiments", FAILURE, "train --dataset mnist --data-dir /no", "'mnist' is not prepared: lo"),
     ("experiments", FAILURE, "report /no", "/no holds no experiment (no experiment.json)"),
     ("experiments", FAILURE, "report --results /no", "/no is no folder; keep an experiment there"),
     ("experiments", FAILURE, "explain /no", "/no holds no finished run: config.json is missing"),
     # the other programs
-    (
-        "isic",
-        USAGE,
-        "prepare",
-        "missing: --set {isic2017,isic2018} (Which challenge), --manual-dir",
-    ),
+    ("isic", USAGE, "prepare", "missing: --set {isic2017,isic2018} (Which challenge), --manual"),
     ("isic", FAILURE, "prepare --set isic2018 --manual-dir /no", "there is no folder /no"),
     ("theory_checks", USAGE, "X-T99", "unknown name 'X-T99'"),
-    (
-        "theory_checks",
-        USAGE,
-        "--jobs 0",
-        "--jobs must be at least 1, got 0; python -m theory_checks",
-    ),
+    ("theory_checks", USAGE, "--jobs 0", "--jobs must be at least 1, got 0; python -m theory_ch"),
     ("theory_checks", USAGE, "--bogus", "unrecognized arguments: --bogus; python -m theory_checks"),
     ("theory_checks", USAGE, "--pages /no", "--pages /no: there is no such folder"),
     ("theory_checks", FAILURE, "X-T1 --out /proc/x", "/proc/x: there is no such file or folder"),
-    (
-        "step_time",
-        USAGE,
-        "--rounds x",
-        "--rounds: 'x' is not a whole number; expected --rounds INT",
-    ),
+    ("step_time", USAGE, "--rounds x", "--rounds: 'x' is not a whole number; expected --rou"),
     ("step_time", USAGE, "--rounds 0", "rounds must be at least 1, got 0"),
     ("step_time", FAILURE, "--quick --out /proc/x/y.json", "/proc/x: there is no such file or"),
-    (
-        "memory",
-        USAGE,
-        "extra",
-        "unknown on the command line: extra; see python -m benchmarks.memory",
-    ),
+    ("memory", USAGE, "extra", "unknown on the command line: extra; see python -m benchmarks.me"),
     ("memory", USAGE, "--steps 0", "steps must be at least 1, got 0"),
     ("max_margin", FAILURE, "--data-dir /no", "dataset 'mnist' is not prepared"),
     ("many_runs", USAGE, "--preset x", "unknown preset 'x'; known are smoke, cpu, paper"),
@@ -132,9 +97,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("program", "status", "line", "words"), REFUSED)
-def test_what_is_wrong_is_said_in_one_form(
-    program, status, line, words, capsys, tmp_path, monkeypatch
-):
+def test_what_is_refused(program, status, line, words, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")  # what is narrow must not wrap
     arguments = line.split()
     takes_folder = program == "experiments" and arguments[:1] in (["train"], ["run"])
@@ -148,9 +111,7 @@ def test_what_is_wrong_is_said_in_one_form(
     message = re.sub(r".*\r", "", shown).removeprefix("\n")  # after a bar of progress
     assert message.startswith("error: "), shown
     assert words in message
-    assert not re.search(
-        r"[│╭─]|Traceback|Errno|<class|tyro|invalid literal|Error parsing", message
-    )
+    assert not re.search(r"[│╭─]|Traceback|Errno|<class|tyro|literal|Error parsing", message)
     assert found == status
     assert not (tmp_path / "new").exists()
 
