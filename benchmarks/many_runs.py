@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tyro
-from tqdm.auto import tqdm
 
-from benchmarks.report import describe_machine, write_results
+from benchmarks.report import (
+    KEPT,
+    RUNS,
+    check_positive,
+    describe_machine,
+    run_benchmark,
+    write_results,
+)
 from experiments.data import Dataset, Source, TaskConfig
 from experiments.studies.demo import EXPERIMENT
 from experiments.tools.host_memory import keep_large_blocks
+from experiments.tools.names import lookup
+from experiments.tools.progress import follow
 from experiments.tools.tables import align
 from experiments.training.config import RunConfig
 from experiments.training.driver import load_source, train
@@ -88,7 +95,10 @@ def lenet_milliseconds(num_runs: int, batch_size: int, num_steps: int) -> float:
 
 
 def main(
-    preset: str = "cpu", seeds: int | None = None, out: Path = Path("results/many_runs.json")
+    preset: str = "cpu",
+    seeds: int | None = None,
+    out: Path = RUNS / "many_runs.json",
+    keep: bool = False,
 ) -> None:
     """Prints the tables and writes them as JSON.
 
@@ -96,7 +106,10 @@ def main(
       preset: of the main job.
       seeds: how many, instead of the preset's.
       out: the JSON file.
+      keep: write results/many_runs.json, too, which is under version control.
     """
+    lookup(preset, EXPERIMENT.presets, "preset")
+    check_positive("seeds", seeds)
     keep_large_blocks()
     rows = main_job(preset, seeds)
     total = of_all(list(rows.values()))
@@ -119,13 +132,14 @@ def main(
                 for row in lenet
             ],
         },
+        KEPT / "many_runs.json" if keep else None,
     )
 
 
 def main_job(preset: str, seeds: int | None) -> dict[str, RunsComparison]:
     """Every method of the main job, both ways."""
     rows, sources = {}, {}
-    for name, configs in tqdm(EXPERIMENT.arms(preset).items(), unit="method"):
+    for name, configs in follow(EXPERIMENT.arms(preset).items(), "main job", "method"):
         if seeds is not None:
             configs = [replace(config, seeds=seeds) for config in configs]
         key = configs[0].task.dataset
@@ -177,4 +191,4 @@ def _cells(row: RunsComparison) -> list[str]:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    raise SystemExit(run_benchmark(main, "many_runs", __doc__))

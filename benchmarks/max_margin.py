@@ -15,15 +15,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
-from benchmarks.report import describe_machine, write_results
+from benchmarks.report import (
+    KEPT,
+    RUNS,
+    check_positive,
+    describe_machine,
+    run_benchmark,
+    write_results,
+)
 from experiments.data.sets.table import load
+from experiments.tools.progress import follow
 from experiments.tools.tables import align
 from weighting.implicit_bias.diagnostics import angle_between
 from weighting.implicit_bias.max_margin import max_margin
@@ -114,7 +120,8 @@ def two_clouds(num_examples: int, num_features: int) -> LabelledPoints:
 def main(
     data_dir: str | None = None,
     rounds: int = 5,
-    out: Path = Path("results/max_margin_benchmark.json"),
+    out: Path = RUNS / "max_margin.json",
+    keep: bool = False,
 ) -> None:
     """Prints the table and writes it as JSON.
 
@@ -122,10 +129,12 @@ def main(
       data_dir: of tfds; with it, pairs of MNIST's digits are compared too.
       rounds: how often each problem is solved by either solver.
       out: the JSON file.
+      keep: write results/max_margin_benchmark.json, too, which is under version control.
     """
+    check_positive("rounds", rounds)
     header = ["data", "N", "D", "seconds", "SVC", "ratio", "gap", "SVC's gap", "angle", "support"]
     table, records = [[*header, "status"]], []
-    for name, (inputs, labels) in tqdm(list(solver_problems(data_dir)), unit="problem"):
+    for name, (inputs, labels) in follow(solver_problems(data_dir), "solvers", "problem"):
         with threadpool_limits(1):
             row = compare_with_svc(inputs, labels, rounds)
         n, d = inputs.shape
@@ -134,7 +143,11 @@ def main(
         table.append([name, str(n), str(d), *cells, str(row.num_support), row.status])
         records.append({"data": name, "N": n, "D": d, **row._asdict()})
     print(align(table))
-    write_results(out, {"machine": describe_machine(), "rounds": rounds, "problems": records})
+    write_results(
+        out,
+        {"machine": describe_machine(), "rounds": rounds, "problems": records},
+        KEPT / "max_margin_benchmark.json" if keep else None,
+    )
 
 
 def _pair(inputs: np.ndarray, digits: np.ndarray, pair: tuple[int, int]) -> LabelledPoints:
@@ -148,4 +161,4 @@ def _angle(a: np.ndarray, b: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    raise SystemExit(run_benchmark(main, "max_margin", __doc__))

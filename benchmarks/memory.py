@@ -16,12 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from jax import Array
 from sklearn.datasets import load_digits
 
 import weighting
-from benchmarks.report import describe_machine, write_results
+from benchmarks.report import (
+    KEPT,
+    RUNS,
+    check_positive,
+    describe_machine,
+    run_benchmark,
+    write_results,
+)
 from experiments.networks.models import Model, lenet5, make_model, ren2018_net
 from experiments.tools.tables import align
 from weighting import Batch, losses
@@ -243,13 +249,17 @@ def format_rows(rows: list[ProgramCost]) -> str:
     return align(table)
 
 
-def main(steps: tuple[int, ...] = STEPS, out: Path = Path("results/memory.json")) -> None:
+def main(
+    steps: tuple[int, ...] = STEPS, out: Path = RUNS / "memory.json", keep: bool = False
+) -> None:
     """Prints bytes and operations of each computation and writes them as JSON.
 
     Args:
       steps: numbers of virtual steps of unrolled lookahead.
       out: the JSON file.
+      keep: write results/memory.json, too, which is under version control.
     """
+    check_positive("steps", *steps)
     rows: list[ProgramCost] = []
     lines: dict[str, Growth] = {}
     for name, optimizer in (("SGD", optax.sgd(0.1)), ("momentum", optax.sgd(0.1, momentum=0.9))):
@@ -270,7 +280,11 @@ def main(steps: tuple[int, ...] = STEPS, out: Path = Path("results/memory.json")
     print(format_rows(own))
     records = [row._asdict() for row in rows]
     growths = {name: line._asdict() for name, line in lines.items()}
-    write_results(out, {"machine": describe_machine(), "growth": growths, "records": records})
+    write_results(
+        out,
+        {"machine": describe_machine(), "growth": growths, "records": records},
+        KEPT / "memory.json" if keep else None,
+    )
 
 
 def _logits(model: Model, params: Any, inputs: Array) -> Array:
@@ -295,4 +309,4 @@ def _row(part: str, name: str, compiled: Any, reason: str) -> ProgramCost:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    raise SystemExit(run_benchmark(main, "memory", __doc__))

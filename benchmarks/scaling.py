@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-import tyro
 
 import weighting
-from benchmarks.report import write_results
+from benchmarks.report import KEPT, RUNS, run_benchmark, write_results
 from experiments.networks.convolution import convolve_plainly
 from experiments.networks.models import lenet5
 from experiments.tools.tables import align
@@ -104,11 +103,12 @@ def cost_of_step(scheme: Weighting, num_clean: int, num_devices: int) -> DeviceC
     return DeviceCost(float(analysis["flops"]), exchanged, param_bytes)
 
 
-def main(out: Path = Path("results/scaling.json")) -> None:
+def main(out: Path = RUNS / "scaling.json", keep: bool = False) -> None:
     """Prints the table and writes it as JSON.
 
     Args:
       out: the JSON file.
+      keep: write results/scaling.json, too, which is under version control.
     """
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(NUM_DEVICES))
@@ -136,8 +136,8 @@ def main(out: Path = Path("results/scaling.json")) -> None:
             )
     print(align(table))
     settings = {"model": "lenet5", "batch_size": BATCH_SIZE, "jax": jax.__version__}
-    write_results(out, {**settings, "steps": records})
+    write_results(out, {**settings, "steps": records}, KEPT / "scaling.json" if keep else None)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    raise SystemExit(run_benchmark(main, "scaling", __doc__))

@@ -14,10 +14,16 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-import tyro
 
 import weighting
-from benchmarks.report import describe_machine, write_results
+from benchmarks.report import (
+    KEPT,
+    RUNS,
+    check_positive,
+    describe_machine,
+    run_benchmark,
+    write_results,
+)
 from experiments.networks.convolution import convolve_plainly
 from experiments.networks.models import Model, lenet5, ren2018_net
 from experiments.tools.host_memory import keep_large_blocks
@@ -195,7 +201,7 @@ def format_records(records: list[dict]) -> str:
 
 
 def main(
-    rounds: int = 30, quick: bool = False, out: Path = Path("results/benchmarks.json")
+    rounds: int = 30, quick: bool = False, out: Path = RUNS / "step_time.json", keep: bool = False
 ) -> None:
     """Times train steps, prints ratios beside their targets and writes everything as JSON.
 
@@ -203,7 +209,9 @@ def main(
       rounds: how often each step is timed.
       quick: two rounds, to see that it runs.
       out: the JSON file.
+      keep: write results/benchmarks.json, too, which is under version control.
     """
+    check_positive("rounds", rounds)
     keep_large_blocks()
     rounds = 2 if quick else rounds
     machine = describe_machine()
@@ -218,7 +226,11 @@ def main(
         records = time_steps(table, rounds=rounds)
         print(f"\n{table.title}\n{format_records(records)}", flush=True)
         results.append({"title": table.title, "batch_size": table.batch_size, "records": records})
-    write_results(out, {"machine": machine, "rounds": rounds, "tables": results})
+    write_results(
+        out,
+        {"machine": machine, "rounds": rounds, "tables": results},
+        KEPT / "benchmarks.json" if keep else None,
+    )
 
 
 def _target(record: dict) -> str:
@@ -237,4 +249,4 @@ def _target(record: dict) -> str:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    raise SystemExit(run_benchmark(main, "step_time", None))

@@ -1,11 +1,13 @@
 """What can be asked on the command line."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from experiments.tools.command_line import read_arguments
 from experiments.training.config import RunConfig
 
 
@@ -26,7 +28,7 @@ class Methods:
 class Run:
     """Run an experiment by name and print its tables; figures and arrays go to a folder."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """For instance demo or ren2018.figure2; see `list`."""
     preset: Literal["smoke", "cpu", "paper", "released"] = "cpu"
     """smoke: seconds, to see that it works. cpu: minutes to an hour. paper: as printed. released:
@@ -102,6 +104,7 @@ class Train:
     """Least time between two checkpoints."""
 
 
+_PROGRAM = "python -m experiments"
 Command = List | Methods | Run | Report | Explain | Train
 COMMANDS = {
     "list": List,
@@ -115,10 +118,15 @@ COMMANDS = {
 
 def read_command(arguments: list[str] | None = None) -> Command:
     """The command that the arguments (by default the process's) ask for; exits on bad ones."""
-    return tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog="python -m experiments",
-        description="Sample weighting: train, compare and look.",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def read() -> Command:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog=_PROGRAM,
+            description="Sample weighting: train, compare and look.",
+            args=given,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+
+    return read_arguments(read, given, _PROGRAM, COMMANDS)

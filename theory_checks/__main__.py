@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from experiments.tools.command_line import FAILURE, CommandLineParser, refuse, run_command
 from theory_checks.catalogue import all_claims, run_module, select
 from theory_checks.pages import write_pages
 from theory_checks.records import Check
@@ -26,7 +27,7 @@ from theory_checks.storage import RecordError, write_record
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints a table and a verdict for each claim of the named checks; 1 if one failed."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m theory_checks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -53,12 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         print("\n".join(f"{claim:<22}{module}" for module in asked for claim in asked[module]))
         return 0
+    return run_command(lambda: _work(asked, options))
+
+
+def _work(asked: Mapping[str, Sequence[str]], options: argparse.Namespace) -> int:
+    """Checks what is asked and makes the pages; 1 if a claim failed."""
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)  # refused now rather than after the work
     failed = [] if options.pages else _check(asked, options.preset, options.jobs, options.out)
     if folder := options.pages or options.out:
         try:
             write_pages(folder, all_claims())
         except RecordError as error:
-            parser.exit(2, f"RESULTS.md and ERRATA.md are not made: {error}\n")
+            return refuse(f"RESULTS.md and ERRATA.md are not made: {error}", FAILURE)
         print(f"pages of all records in {folder}: RESULTS.md, ERRATA.md")
     return 1 if failed else 0
 

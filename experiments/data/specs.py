@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.data.stratify import Seed
-from experiments.tools.names import unknown_name
+from experiments.tools.names import quoting, unknown_name
 
 
 class SpecValue(NamedTuple):
@@ -72,7 +72,8 @@ def read_value(value: SpecValue, text: str, spec: str) -> float:
         wanted = "an integer" if value.type is int else "a number"
         raise ValueError(f"{text!r} in {spec!r} is not {wanted}") from None
     if value.check is not None:
-        value.check(number)
+        with quoting(spec):
+            value.check(number)
     return number
 
 

@@ -262,6 +262,10 @@ def _split_test(
             raise ValueError(
                 f"test_share={config.test_share} of {len(labels)} examples is not a single one"
             )
+    if num_test == len(labels):
+        raise ValueError(
+            f"{field} takes all {num_test} examples for the test; leave some to train on"
+        )
     if config.split_by == "group" and num_test < len(labels):
         groups = check_groups(source.train)
         test, rest = split_groups(labels, groups, apportion(num_test, pool.counts()), seed)

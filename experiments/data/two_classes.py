@@ -8,6 +8,7 @@ import numpy as np
 from experiments.data.checks import check_labels
 from experiments.data.specs import SpecKind, SpecValue, read_value
 from experiments.data.stratify import Seed, class_counts, draw_per_class
+from experiments.tools.names import quoting
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def read_two_classes(imbalance: str) -> TwoClass | None:
     if match is None:
         return None
     (share,) = TWO_CLASSES.values
-    return TwoClass(int(match[1]), int(match[2]), read_value(share, match[3], imbalance))
+    number = read_value(share, match[3], imbalance)
+    with quoting(imbalance):
+        return TwoClass(int(match[1]), int(match[2]), number)
 
 
 def _check_classes(minority: int, majority: int) -> None:

@@ -14,8 +14,8 @@ from experiments.methods.procedures import Procedure, ProcedureRecord
 from experiments.methods.records import LossFn, LossRecord, SchemeRecord
 from experiments.methods.registry import LOSSES, PROCEDURES, SCHEMES
 from experiments.networks.models import Model
-from experiments.tools.grammar import Parsed, Term, parse_methods
-from experiments.tools.names import lookup
+from experiments.tools.grammar import Parsed, Term, parse_methods, split_chain
+from experiments.tools.names import lookup, quoting
 from weighting import Weighting
 
 
@@ -142,7 +142,8 @@ def parse_scheme(text: str) -> SchemeSpec:
       (0.1, 0.0, 5.0)
     """
     spec = SchemeSpec(parse_methods(text, find_scheme))
-    spec.build(example_context(), spec.values)  # the factories refuse bad values
+    with quoting(text):
+        spec.build(example_context(), spec.values)  # the factories refuse bad values
     return spec
 
 
@@ -154,12 +155,13 @@ def parse_loss(text: str) -> LossSpec:
       >>> parse_loss("focal:2").values
       (2.0, 1.0)
     """
-    if "+" in text:
+    if len(split_chain(text)) > 1:
         raise ValueError(f"losses cannot be chained; got {text!r}")
     spec = LossSpec(parse_methods(text, find_loss))
     scores = jnp.zeros((1, 2)) if spec.record.is_multiclass else jnp.zeros(1)
-    loss_fn = spec.build(example_context(), spec.values)
-    loss_fn(scores, jnp.zeros(1, jnp.int32))  # the loss refuses bad values
+    with quoting(text):
+        loss_fn = spec.build(example_context(), spec.values)
+        loss_fn(scores, jnp.zeros(1, jnp.int32))  # the loss refuses bad values
     return spec
 
 
@@ -171,6 +173,6 @@ def parse_procedure(text: str) -> ProcedureSpec:
       >>> parse_procedure("with_noise_layer:start=confusion").references
       ('confusion',)
     """
-    if "+" in text:
+    if len(split_chain(text)) > 1:
         raise ValueError(f"procedures cannot be chained; got {text!r}")
     return ProcedureSpec(parse_methods(text, lambda name: lookup(name, PROCEDURES, "procedure")))

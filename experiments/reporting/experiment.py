@@ -13,7 +13,12 @@ from experiments.tools.files import write_json
 from experiments.training.config import RunConfig
 from experiments.training.driver import check_at_once, check_devices, load_source, train
 from experiments.training.result import is_finished, load_result
-from experiments.training.run_folder import RunFolderError, check_folder, json_differences
+from experiments.training.run_folder import (
+    RunFolderError,
+    check_folder,
+    json_differences,
+    make_folder,
+)
 
 Arms = Mapping[str, Sequence[RunConfig]]  # name -> configurations that differ in numbers only
 
@@ -152,6 +157,7 @@ def _claim(folder: Path, record: dict, *, resume: bool) -> None:
         if different:
             raise RunFolderError(f"{folder} holds another experiment: {'; '.join(different)}")
     else:
+        make_folder(folder)
         write_json(path, record)
 
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
-from tqdm.auto import tqdm
 
 from experiments.data import TaskConfig, load, make_task
 from experiments.networks.models import make_model
@@ -21,6 +20,7 @@ from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.page import Page, Picture
 from experiments.studies.difficulty_scores import MEASURES, Budget, measure_difficulty
 from experiments.tools.files import write_arrays, write_csv
+from experiments.tools.progress import follow
 from experiments.tools.tables import Table
 
 SETTINGS = {
@@ -69,7 +69,7 @@ def _compute(name: str, options: Options) -> None:
     source = load(plan.task.dataset, data_dir=options.data_dir)
     model = make_model(plan.model, source.train.num_classes)
     jobs = [(s, seed) for s in SETTINGS for seed in range(options.seeds or plan.seeds)]
-    for setting, seed in tqdm(jobs, desc=name, unit="set"):
+    for setting, seed in follow(jobs, name, "set"):
         path = _file(options.folder, setting, seed)
         if path.exists():
             continue

@@ -19,12 +19,12 @@ import numpy as np
 from jax import Array
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
-from tqdm.auto import tqdm
 
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.page import Page, Picture
 from experiments.tools.files import write_arrays
+from experiments.tools.progress import follow
 from experiments.tools.tables import Table
 from weighting import losses
 from weighting.implicit_bias.sensitivity import weighting_sensitivity
@@ -105,7 +105,7 @@ def _compute(options: Options) -> None:
     budgets = BUDGETS.get(preset, BUDGETS["cpu"])
     keys = jax.random.split(jax.random.key(0), seeds)
     jobs = list(itertools.product(LOSSES, range(len(PAIRS)), SIZES))
-    for loss, pair, size in tqdm(jobs, desc="sensitivity", unit="set"):
+    for loss, pair, size in follow(jobs, "sensitivity", "set"):
         path = options.folder / f"{loss}-{pair}-{size}.npz"
         if path.exists():
             continue

@@ -5,10 +5,14 @@ the order of the method's parameters, or by name, and choices by name: `low:0.1:
 function of one's own is named by its file, `my_file.py:my_scheme:0.5`.
 """
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from experiments.tools.names import lookup
+
+_TINIEST, _LARGEST = 1.1755e-38, 3.4028e38  # normal numbers in single precision
 
 
 class Parameter(NamedTuple):
@@ -71,8 +75,10 @@ class Parsed(NamedTuple):
 def parse_methods(text: str, find: Callable[[str], Settable]) -> Parsed:
     """Reads a text; `find` knows the names. Refuses unknown names, settings and choices."""
     terms, varying = [], []
-    for part in text.split("+"):
+    for part in split_chain(text):
         name, settings = split_settings(part)
+        if not name:
+            raise ValueError(f"a name is missing in {text!r}; write NAME[:VALUE...][+NAME...]")
         entry = find(name)
         given = _given(part, name, settings, entry)
         numbers = [(p, _value(p, given, part, name, entry)) for p in entry.parameters]
@@ -91,7 +97,19 @@ def write_method(
     values = [numbers.get(p.name, p.default) for p in entry.parameters[:last]]
     others = {o.name: choices.get(o.name, o.choices[0]) for o in entry.options}
     chosen = [f"{o.name}={others[o.name]}" for o in entry.options if others[o.name] != o.choices[0]]
-    return ":".join([name, *(f"{value:g}" for value in values), *chosen])
+    return ":".join([name, *map(_written_number, values), *chosen])
+
+
+def _written_number(value: float) -> str:
+    """As short as it can be without becoming another number."""
+    short = f"{value:g}"
+    written = short if float(short) == value else repr(value)
+    return written.replace("e+0", "e").replace("e+", "e")
+
+
+def split_chain(text: str) -> list[str]:
+    """The parts that `+` joins; that of a number such as 1e+6 joins nothing."""
+    return re.split(r"\+(?!\d)|(?<![\d.][eE])\+", text)
 
 
 def split_settings(part: str) -> tuple[str, list[str]]:
@@ -144,6 +162,11 @@ def _number(text: str, part: str, parameter: Parameter) -> float:
         raise ValueError(f"{text!r} in {part!r} is not a number") from None
     if parameter.is_count and not number.is_integer():
         raise ValueError(f"{parameter.name} must be a whole number; got {text!r} in {part!r}")
+    if number and math.isfinite(number) and not _TINIEST <= abs(number) <= _LARGEST:
+        raise ValueError(
+            f"{text!r} in {part!r} is beyond single precision: its size must lie in "
+            f"[{_TINIEST:g}, {_LARGEST:g}], or be 0"
+        )
     return int(number) if _is_static(parameter) and number.is_integer() else number
 
 

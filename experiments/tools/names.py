@@ -1,10 +1,20 @@
 """Names that a user types: looked up, or refused with a guess at the one that was meant."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def quoting(text: str) -> Iterator[None]:
+    """What is refused inside is a part of `text`: the error says so."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}, in {text!r}") from None
 
 
 def lookup(name: str, known: Mapping[str, T], kind: str) -> T:

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from experiments.tools.files import write_arrays
+from experiments.tools.progress import follow
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def compute_parts(folder: Path, parts: Mapping[str, Callable[[], Arrays]], label: str) -> None:
     """Computes the parts that the folder lacks, so that an interrupted run goes on where it was."""
-    for name, compute in tqdm(parts.items(), desc=label, unit="part"):
+    for name, compute in follow(parts.items(), label, "part"):
         path = folder / f"{name}.npz"
         if not path.exists():
             write_arrays(path, compute())

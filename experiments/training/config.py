@@ -15,6 +15,7 @@ from experiments.methods.specifications import (
     parse_scheme,
 )
 from experiments.networks.models import make_model
+from experiments.tools.grammar import split_chain
 from experiments.training.schedule import parse_schedule
 
 SAMPLERS = ("shuffled", *registry.SAMPLERS)
@@ -119,7 +120,7 @@ class RunConfig:
     @property
     def label(self) -> str:
         """The weighting as figures call it: files of one's own without their folders."""
-        return "+".join(part.rpartition("/")[2] for part in self.weighting.split("+"))
+        return "+".join(part.rpartition("/")[2] for part in split_chain(self.weighting))
 
     @property
     def scheme(self) -> SchemeSpec:

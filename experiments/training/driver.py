@@ -80,6 +80,8 @@ def train(
     check_one_program(configs)
     check_devices(configs[0], devices)
     check_at_once(at_once)
+    if not checkpoint_seconds >= 0:
+        raise ValueError(f"checkpoint_seconds must not be negative, got {checkpoint_seconds}")
     if folder is not None:
         check_folder(folder, resume=resume)
     source = load_source(configs[0]) if source is None else source

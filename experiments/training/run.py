@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from experiments.data import Task
 from experiments.networks.models import Model
 from experiments.networks.pretrained import start_from_pretrained
+from experiments.tools.progress import say
 from experiments.training.config import RunConfig
 from experiments.training.evaluation import AT_THE_END, HELD_OUT_MEASURES, make_evaluate
 from experiments.training.history import (
@@ -120,9 +121,9 @@ class TrainingRun:
         """Makes all steps that are left; calls `keep` after every evaluation."""
         total = sum(chunk.num_steps for chunk in self.chunks)
         before = sum(chunk.num_steps for chunk in self.chunks[: self.done])
-        with tqdm(
-            total=total, initial=before, desc=label, unit="step", disable=not progress
-        ) as bar:
+        start = time.monotonic()
+        disable = None if progress else True  # None: where there is no terminal
+        with tqdm(total=total, initial=before, desc=label, unit="step", disable=disable) as bar:
             warm: set[tuple[int, bool]] = set()
             while not self.is_done:
                 chunk = self.chunks[self.done]
@@ -132,9 +133,17 @@ class TrainingRun:
                 self.done += 1
                 keep()
                 bar.update(chunk.num_steps)
-                accuracy = self.history["validation_accuracy"][:, :, self.done - 1]
-                if not np.all(np.isnan(accuracy)):
-                    bar.set_postfix(validation=f"{np.nanmax(mean_of_known(accuracy)):.3f}")
+                bar.set_postfix_str(self._accuracy())
+            if progress and bar.disable:
+                reached = [self._accuracy(), f"{time.monotonic() - start:.1f} s"]
+                say(f"{label}: {', '.join(filter(None, reached))}")
+
+    def _accuracy(self) -> str:
+        """The best accuracy of a configuration on its validation set at the last evaluation."""
+        accuracy = self.history["validation_accuracy"][:, :, self.done - 1]
+        if np.all(np.isnan(accuracy)):
+            return ""
+        return f"validation={np.nanmax(mean_of_known(accuracy)):.3f}"
 
     def _advance(self, chunk: Chunk, is_timed: bool) -> None:
         first, count = chunk.first_step, chunk.num_steps

@@ -60,11 +60,21 @@ def check_folder(folder: Path, *, resume: bool, marker: str = "config.json") -> 
         raise RunFolderError(f"{existing} cannot be written; give another --out")
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder that `check_folder` let pass; refuses one that cannot be made after all."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise RunFolderError(f"{folder} cannot be made ({why}); give another --out") from None
+
+
 def claim_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     """Writes the record of a new run, or checks that a folder to resume holds the same run."""
     check_folder(folder, resume=resume)
     path = folder / "config.json"
     if not path.exists():
+        make_folder(folder)
         write_json(path, record)
         return
     try:

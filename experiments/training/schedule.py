@@ -31,16 +31,23 @@ def parse_schedule(text: str) -> Schedule:
     """
     if text == "constant":
         return Schedule()
-    match = re.fullmatch(r"drops:(\d+(?:,\d+)*)(?::([\d.e-]+))?", text)
+    match = re.fullmatch(r"drops:(\d+(?:,\d+)*)(?::(.+))?", text)
     if match is None:
         raise ValueError(
             f"schedule must be constant or drops:STEP[,STEP...][:FACTOR], such as "
             f"drops:40000,60000:0.1; got {text!r}"
         )
     drops = tuple(int(step) for step in match[1].split(","))
-    factor = float(match[2] or 0.1)
+    factor = _factor(match[2] or "0.1", text)
     if any(a >= b for a, b in itertools.pairwise(drops)):
         raise ValueError(f"the steps of a schedule must increase; got {text!r}")
     if not 0 < factor < 1:
         raise ValueError(f"the factor of a schedule must lie in (0, 1); got {text!r}")
     return Schedule(drops, factor)
+
+
+def _factor(written: str, text: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        raise ValueError(f"{written!r} in {text!r} is not a number") from None

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from experiments.data import Task, TaskConfig, load
 from experiments.networks.models import make_model
@@ -26,6 +25,7 @@ from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.ledger import not_run
 from experiments.tools.files import write_arrays
 from experiments.tools.parts import read_arrays
+from experiments.tools.progress import follow
 from experiments.zhou2022.class_order import spoiled_task
 from experiments.zhou2022.difficulty_claims import ITEMS, difficulty_claims
 from experiments.zhou2022.difficulty_report import difficulty_page
@@ -119,7 +119,7 @@ def _compute(options: Options) -> None:
     plan = _plan_of(options.preset)
     source = load(plan.task.dataset, data_dir=options.data_dir)
     jobs = [(n, seed) for seed in range(options.seeds or plan.seeds) for n in CHANGES_OF_SETS]
-    for name, seed in tqdm(jobs, desc="zhou2022.difficulty", unit="set"):
+    for name, seed in follow(jobs, "zhou2022.difficulty", "set"):
         path = options.folder / f"{name}_seed{seed}.npz"
         if path.exists():
             continue

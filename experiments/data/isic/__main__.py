@@ -4,6 +4,7 @@ needed:
     python -m experiments.data.isic prepare --set isic2018 --size 64 --manual-dir DIR
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,9 @@ import tyro
 from experiments.data.isic.builders import BUILDERS, Prepared, prepare
 from experiments.data.isic.published import OFFICIAL, TABLE_1, TABLE_1_NOTES
 from experiments.data.sets.isic import DEFAULT_SIZE
+from experiments.tools.command_line import read_arguments, run_command
+
+_PROGRAM = "python -m experiments.data.isic"
 
 
 @dataclass(frozen=True)
@@ -35,22 +39,24 @@ class Prepare:
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, prepare the set, print its class counts; return the exit status."""
-    options = tyro.extras.subcommand_cli_from_dict(
-        {"prepare": Prepare}, args=arguments, prog="python -m experiments.data.isic"
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def read() -> Prepare:
+        return tyro.extras.subcommand_cli_from_dict({"prepare": Prepare}, args=given, prog=_PROGRAM)
+
+    options = read_arguments(read, given, _PROGRAM, ["prepare"])
+    return run_command(lambda: _prepare(options))
+
+
+def _prepare(options: Prepare) -> None:
+    prepared = prepare(
+        options.set,
+        options.manual_dir,
+        size=options.size,
+        data_dir=options.data_dir,
+        allow_missing=options.allow_missing,
     )
-    try:
-        prepared = prepare(
-            options.set,
-            options.manual_dir,
-            size=options.size,
-            data_dir=options.data_dir,
-            allow_missing=options.allow_missing,
-        )
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}")
-        return 1
     print(_report(options.set, prepared))
-    return 0
 
 
 def count_images(builder: Any) -> dict[str, list[int]]:

@@ -134,7 +134,8 @@ def _read(builder, split: str) -> Arrays:
     inputs = np.empty((len(examples), *builder.info.features["image"].shape), np.uint8)
     labels = np.empty(len(examples), np.int32)
     names = []
-    with tqdm(total=len(examples), desc=f"reading {builder.info.name} {split}", leave=False) as bar:
+    label = f"reading {builder.info.name} {split}"
+    with tqdm(total=len(examples), desc=label, leave=False, disable=None) as bar:
         for start in range(0, len(examples), _READ_SIZE):
             positions = range(start, min(start + _READ_SIZE, len(examples)))
             for i, example in zip(positions, examples.__getitems__(positions), strict=True):
