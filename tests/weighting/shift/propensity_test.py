@@ -28,6 +28,12 @@ def test_inverse_propensities_by_hand():
     np.testing.assert_array_equal(nothing, np.zeros(3))
 
 
+def test_whole_numbers_are_computed_as_floats():
+    seen = inverse_propensity_weights(jnp.array([1, 1, 1]), observed=jnp.array([True, False, True]))
+    np.testing.assert_allclose(seen, [1, 0, 1])
+    assert seen.dtype == jnp.float32
+
+
 def test_the_weighted_mean_of_what_is_observed_is_unbiased():
     draws = 20_000
     observed = np.random.default_rng(0).random((draws, 4)) < PROPENSITIES
