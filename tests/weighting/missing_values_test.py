@@ -1,5 +1,7 @@
 """NaN, padding and rows that no table has: one answer for every scheme, and for the whole step."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,14 +69,13 @@ def assert_rows_of_others_equal(state, changed, index):
             np.testing.assert_array_equal(old[others], new[others])
 
 
-@EVERY
-def test_nothing_in_the_padding_of_the_signals_reaches_anything(name):
+@functools.cache
+def poisonable(name):
+    """A compiled update with incoming weights of one's own and, if asked for, spoiled padding."""
     it = subject(name)
-    batch = make_batch()
-    batch["mask"][PADDING] = 0
 
     @jax.jit
-    def update(state, batch, poison):
+    def update(state, batch, weights, poison):
         signals, keywords = evidence(batch)
         here = poison & (np.arange(BATCH) == PADDING)
         signals = Signals(
@@ -85,14 +86,44 @@ def test_nothing_in_the_padding_of_the_signals_reaches_anything(name):
             indices=jnp.where(here, -1, signals.indices),
             mask=signals.mask,
         )
-        weights = jnp.where(here, jnp.nan, signals.mask)
+        weights = jnp.where(here, jnp.nan, weights)
         return it.scheme.update(weights, state, signals, **keywords)
 
-    expected = update(it.used, batch, False)
-    poisoned = update(it.used, batch, True)
+    return update
+
+
+@EVERY
+def test_nothing_in_the_padding_of_the_signals_reaches_anything(name):
+    it, update = subject(name), poisonable(name)
+    batch = make_batch()
+    batch["mask"][PADDING] = 0
+    expected = update(it.used, batch, batch["mask"], False)
+    poisoned = update(it.used, batch, batch["mask"], True)
     for clean, other in zip(jax.tree.leaves(expected), jax.tree.leaves(poisoned), strict=True):
         np.testing.assert_array_equal(as_numbers(other), as_numbers(clean))
     assert not np.any(np.isnan(expected[0]))
+
+
+# What mixes with uniform weights or has a floor. (An average over visits does too, later on.)
+LIFT_ZERO = ("clip:0.2:3", "low+mix_with_uniform:0.3", "low+warm_up:5", "fade_in")
+
+
+@EVERY
+def test_an_incoming_weight_of_zero_stays_zero(name):
+    """Zero weight is a removed example: for the others too, where the batch does not interact."""
+    it, update = subject(name), poisonable(name)
+    batch, dropped = make_batch(), 5
+    weights = batch["mask"].copy()
+    before, _ = update(it.used, batch, weights, False)
+    weights[dropped] = 0
+    after, _ = update(it.used, batch, weights, False)
+    if name in LIFT_ZERO:
+        assert after[dropped] > 0
+        return
+    assert after[dropped] == 0
+    if it.row.native == "itself":
+        others = np.arange(BATCH) != dropped
+        np.testing.assert_array_equal(after[others], before[others])
 
 
 def as_numbers(leaf):
