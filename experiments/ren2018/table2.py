@@ -127,8 +127,7 @@ _UNFITTED_ROWS = (
 )
 _RESCALED = (
     "the released code holds the target constant, so that the gradient is 0.95 times that of "
-    "cross-entropy: REED SOFT +ES is BASELINE +ES at 0.95 times the rate, and parts from BASELINE "
-    "where that does"
+    "cross-entropy: the row is BASELINE +ES at 0.95 times the rate"
 )
 _CAUSES = dict.fromkeys(_UNFITTED_ROWS, _UNFITTED) | {
     "OURS": LARGE_STEPS,

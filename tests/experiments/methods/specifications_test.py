@@ -1,7 +1,13 @@
 """How methods are written: what is read, what it means, and what is refused in which words."""
 
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from experiments.methods.context import example_context
 from experiments.methods.specifications import parse_loss, parse_procedure, parse_scheme
 from experiments.tools.grammar import Parameter, parse_methods, write_method
 
@@ -78,6 +84,24 @@ def test_chains():
 def test_what_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         parse_scheme(text)
+
+
+def test_both_forms_of_soft_bootstrapping_can_be_asked_for():
+    """At beta = 0 a constant target has no gradient, a differentiated one the entropy's."""
+    logits, label = jnp.array([[1.0, 0.0]]), jnp.zeros(1, jnp.int32)
+
+    def gradient(text):
+        spec = parse_loss(text)
+        loss_fn = spec.build(example_context(), spec.values)
+        return jax.grad(lambda z: loss_fn(z, label)[0])(logits)
+
+    assert parse_loss("bootstrap_soft:0:target=differentiated") == parse_loss("bootstrap_soft:0")
+    p = 1 / (1 + math.exp(-1))
+    slope = -p * (1 - p)  # of the entropy in the margin, which is one
+    np.testing.assert_allclose(gradient("bootstrap_soft:0"), [[slope, -slope]], rtol=1e-5)
+    np.testing.assert_allclose(gradient("bootstrap_soft:0:target=constant"), 0, atol=1e-7)
+    with pytest.raises(ValueError, match="unknown target of bootstrap_soft 'x'; known are differ"):
+        parse_loss("bootstrap_soft:target=x")
 
 
 def test_losses_and_procedures():
