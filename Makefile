@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format bench storm clean
 .DEFAULT_GOAL := help
 
 help:
@@ -10,7 +10,8 @@ help:
 	@echo "make test       install, then the fast tests"
 	@echo "make test-slow  install, then every test (kill-and-resume, long runs)"
 	@echo "make lint       formatting, lint and types"
-	@echo "make bench      step-time ratios on this machine"
+	@echo "make bench      step-time ratios on this machine, into runs/benchmarks; KEEP=--keep writes results/benchmarks.json, too"
+	@echo "make storm      kills, full disks, damaged files (ten minutes); see docs/reliability.md"
 	@echo "With a GPU: make demo EXTRA=requirements-gpu.txt.  Another interpreter: make demo PYTHON=python3.12"
 
 .venv/installed: requirements.txt $(EXTRA)
@@ -43,7 +44,10 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 
 bench: .venv/installed-dev
-	$(BIN)/python -m benchmarks.step_time
+	$(BIN)/python -m benchmarks.step_time $(KEEP)
+
+storm: .venv/installed-dev
+	$(BIN)/python -m tests.storm
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache

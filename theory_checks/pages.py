@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.tools.files import write_text
 from theory_checks.records import STATUSES, Check
 from theory_checks.storage import Recorded, file_name, read_records
 
@@ -39,8 +40,8 @@ def write_pages(folder: Path, claims: Sequence[str]) -> None:
     records = read_records(folder, claims)
     results = _results_page(records, len(claims))
     errata = _errata_page([record.check for record in records])
-    (folder / "RESULTS.md").write_text(results)
-    (folder / "ERRATA.md").write_text(errata)
+    write_text(folder / "RESULTS.md", results)
+    write_text(folder / "ERRATA.md", errata)
 
 
 def _results_page(records: Sequence[Recorded], num_claims: int) -> str:

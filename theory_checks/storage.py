@@ -3,7 +3,6 @@
 A number that JSON has no word for is a string: "nan", "inf" or "-inf".
 """
 
-import json
 import math
 import re
 import shlex
@@ -11,7 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.tools.files import write_json
+from experiments.tools.files import (
+    DamagedFileError,
+    read_sealed,
+    write_atomically,
+    write_sealed,
+)
 from theory_checks.figures import draw
 from theory_checks.records import Check, Measured
 
@@ -49,8 +53,11 @@ def write_record(folder: Path, check: Check, preset: str) -> None:
         "preset": preset,
     }
     path = folder / f"{file_name(check.id)}.json"
-    write_json(path, record)
-    draw(check).savefig(path.with_suffix(".png"), dpi=110)
+    write_sealed(path, record)
+    figure = draw(check)
+    write_atomically(
+        path.with_suffix(".png"), lambda file: figure.savefig(file, format="png", dpi=110)
+    )
 
 
 def read_records(folder: Path, claims: Sequence[str]) -> list[Recorded]:
@@ -75,7 +82,7 @@ def read_records(folder: Path, claims: Sequence[str]) -> list[Recorded]:
 def _read(path: Path, claim: str) -> Recorded:
     """One record; a field that earlier records lack has its default."""
     try:
-        record = json.loads(path.read_text())
+        record = read_sealed(path)
         check = Check(
             _text(record, "id"),
             _text(record, "statement"),
@@ -90,7 +97,7 @@ def _read(path: Path, claim: str) -> Recorded:
         return Recorded(check, _text(record, "preset", "full"))
     except KeyError as error:
         what = f"{error} is missing"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, DamagedFileError) as error:
         what = str(error)
     again = f"python -m theory_checks {shlex.quote(claim)} --out {shlex.quote(str(path.parent))}"
     raise RecordError(f"{path} is damaged: {what}; make it again by `{again}`")

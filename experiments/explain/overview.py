@@ -27,7 +27,7 @@ from experiments.explain.suspects import (
 from experiments.reporting.method_rows import last_evaluation
 from experiments.reporting.plotting import Runs, save
 from experiments.reporting.rows import choose
-from experiments.tools.files import write_csv
+from experiments.tools.files import read_arrays, write_csv
 from experiments.tools.tables import align
 from experiments.training.config import RunConfig
 from experiments.training.driver import load_source
@@ -187,11 +187,11 @@ def _scores(runs: Runs, choices: Choices) -> dict[str, np.ndarray] | None:
         return None
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    with np.load(path, allow_pickle=False) as stored:
-        known = [name for name in stored.files if name not in ("index", "label", "true_label")]
-        if choices.measure not in known or not {"index", "label"} <= set(stored.files):
-            raise ValueError(f"{path} has no {choices.measure!r}; it has {', '.join(known)}")
-        table = [stored[name] for name in ("index", "label", choices.measure)]
+    stored = read_arrays(path)
+    known = [name for name in stored if name not in ("index", "label", "true_label")]
+    if choices.measure not in known or not {"index", "label"} <= stored.keys():
+        raise ValueError(f"{path} has no {choices.measure!r}; it has {', '.join(known)}")
+    table = [stored[name] for name in ("index", "label", choices.measure)]
     scores = {m: telescope.match_scores(result, *table) for m, (result, _) in runs.items()}
     for method, values in scores.items():
         if not np.isfinite(values).any():

@@ -22,7 +22,7 @@ from experiments.explain.telescope import ZERO
 from experiments.ren2018.table_page import TableExtras
 from experiments.reporting import plotting
 from experiments.reporting.page import Picture
-from experiments.tools.files import write_arrays
+from experiments.tools.files import read_arrays, write_arrays
 from experiments.training.config import RunConfig
 from experiments.training.driver import build_model
 from experiments.training.program import make_program, seed_data, stack_hyperparameters
@@ -171,14 +171,14 @@ def store_weights(path: Path, found: list[tuple[Weighed, Weighed]]) -> None:
 
 def stored_weights(path: Path) -> list[tuple[Weighed, Weighed]]:
     """Both sides of every trial."""
-    with np.load(path, allow_pickle=False) as file:
-        left, right = (
-            [
-                Weighed(*pair)
-                for pair in zip(*(file[f"{s}_{f}"] for f in Weighed._fields), strict=True)
-            ]
-            for s in ("left", "right")
-        )
+    stored = read_arrays(path)
+    left, right = (
+        [
+            Weighed(*pair)
+            for pair in zip(*(stored[f"{s}_{f}"] for f in Weighed._fields), strict=True)
+        ]
+        for s in ("left", "right")
+    )
     return list(zip(left, right, strict=True))
 
 

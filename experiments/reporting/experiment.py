@@ -1,7 +1,6 @@
 """What an experiment is, and how its arms are trained."""
 
 import fnmatch
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +8,19 @@ from typing import Any, NamedTuple
 
 from experiments.reporting.ledger import Entry, entries_of, write_ledger
 from experiments.reporting.page import Page, write_page
-from experiments.tools.files import write_json
+from experiments.tools.files import DamagedFileError, read_sealed, write_sealed
 from experiments.training.config import RunConfig
 from experiments.training.driver import check_at_once, check_devices, load_source, train
 from experiments.training.result import is_finished, load_result
 from experiments.training.run_folder import (
     RunFolderError,
     check_folder,
+    hold_folder,
     json_differences,
     make_folder,
 )
 
+_MARKER = "experiment.json"
 Arms = Mapping[str, Sequence[RunConfig]]  # name -> configurations that differ in numbers only
 
 
@@ -78,7 +79,17 @@ def run(experiment: Experiment, options: Options) -> str:
     _check_devices(arms, options.devices)
     check_at_once(options.at_once)
     record = {"experiment": experiment.name, "preset": options.preset}
-    _claim(options.folder, record, resume=options.resume)
+    check_folder(options.folder, resume=options.resume, marker=_MARKER)
+    make_folder(options.folder)
+    with hold_folder(options.folder):
+        _claim(options.folder, record)
+        _train_all(arms, options)
+        experiment.compute(options)
+        return present(experiment, options.folder, options.preset, arms)
+
+
+def _train_all(arms: Arms, options: Options) -> None:
+    """Trains every arm into its sub-folder."""
     sources: dict[Any, Any] = {}
     for i, (name, configs) in enumerate(arms.items(), start=1):
         key = (configs[0].task.dataset, configs[0].task.data_dir)
@@ -94,8 +105,6 @@ def run(experiment: Experiment, options: Options) -> str:
             at_once=options.at_once,
             label=f"[{i}/{len(arms)}] {name}",
         )
-    experiment.compute(options)
-    return present(experiment, options.folder, options.preset, arms)
 
 
 def present(experiment: Experiment, folder: Path, preset: str, arms: Arms | None = None) -> str:
@@ -149,24 +158,25 @@ def _override(config: RunConfig, options: Options) -> RunConfig:
     return config
 
 
-def _claim(folder: Path, record: dict, *, resume: bool) -> None:
-    check_folder(folder, resume=resume, marker="experiment.json")
-    path = folder / "experiment.json"
+def _claim(folder: Path, record: dict) -> None:
+    path = folder / _MARKER
     if path.exists():
         different = json_differences(read_record(folder), record)
         if different:
             raise RunFolderError(f"{folder} holds another experiment: {'; '.join(different)}")
     else:
-        make_folder(folder)
-        write_json(path, record)
+        write_sealed(path, record)
 
 
 def read_record(folder: Path) -> dict:
     """The `experiment.json` of a folder: which experiment it holds, at which preset."""
-    path = folder / "experiment.json"
+    path = folder / _MARKER
     if not path.exists():
         raise RunFolderError(f"{folder} holds no experiment (no experiment.json)")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise RunFolderError(f"{path} is damaged: {error}") from None
+        record = read_sealed(path)
+    except DamagedFileError as error:
+        raise RunFolderError(f"{error}; restore it, or start again with another --out") from None
+    if not {"experiment", "preset"} <= record.keys():
+        raise RunFolderError(f"{path} names no experiment and preset; restore it")
+    return record

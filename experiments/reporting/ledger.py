@@ -4,7 +4,6 @@ Every finished experiment of a paper writes `ledger.json` beside its figures: pr
 versions, configurations, and its entries. `paper_pages` makes the pages of `results/` of them.
 """
 
-import json
 import math
 import os
 import platform
@@ -19,7 +18,7 @@ import numpy as np
 
 from experiments.reporting import claims
 from experiments.reporting.claims import Answer, Claim
-from experiments.tools.files import write_json
+from experiments.tools.files import DamagedFileError, read_sealed, write_sealed
 from experiments.tools.statistics import mean_interval
 from experiments.training.config import RunConfig
 
@@ -178,7 +177,7 @@ def write_ledger(
     """
     path = folder / FILE
     made = read_ledger(path)["made"] if path.exists() else _made()
-    write_json(
+    write_sealed(
         path,
         {
             "experiment": experiment,
@@ -195,10 +194,12 @@ def write_ledger(
 def read_ledger(path: Path) -> dict[str, Any]:
     """The record of a `ledger.json`, its entries as `Entry`."""
     try:
-        record = json.loads(path.read_text())
+        record = read_sealed(path)
         record["entries"] = [Entry(**entry) for entry in record["entries"]]
         record["figures"] = dict(record["figures"])
-    except (ValueError, KeyError, TypeError) as error:
+    except DamagedFileError as error:
+        raise RuntimeError(f"{error}; make it again by `report FOLDER`") from None
+    except (KeyError, TypeError) as error:
         raise RuntimeError(f"{path} is damaged: {error}") from None
     return record
 

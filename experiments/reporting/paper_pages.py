@@ -1,6 +1,5 @@
 """`results/README.md` and a page a paper: every figure and table beside ours, from the ledgers."""
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from experiments.reporting.ledger import (
     read_ledger,
 )
 from experiments.reporting.page import SUMMARY, TEXT
-from experiments.tools.files import write_atomically
+from experiments.tools.files import write_atomically, write_text
 from experiments.tools.tables import markdown
 from experiments.training.run_folder import RunFolderError
 
@@ -78,7 +77,8 @@ def keep(folder: Path, results: Path) -> Path:
     for path in sorted(folder.iterdir()):
         is_kept = path.name in (TEXT, SUMMARY, FILE) or path.suffix in _KEPT_KINDS
         if is_kept and path.stat().st_size <= _LARGEST:
-            shutil.copyfile(path, target / path.name)
+            content = path.read_bytes()
+            write_atomically(target / path.name, lambda file, own=content: file.write(own))
     return target
 
 
@@ -94,7 +94,7 @@ def write_pages(results: Path, experiments: Mapping[str, Experiment]) -> Path:
         for path in paths
     ]
     for name, text in page_texts(records, experiments).items():
-        write_atomically(results / name, lambda file, text=text: file.write(text.encode()))
+        write_text(results / name, text)
     return results / "README.md"
 
 

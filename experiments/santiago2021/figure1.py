@@ -24,7 +24,7 @@ from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.ledger import not_run
 from experiments.reporting.page import Page, Picture
 from experiments.santiago2021.gallery import lightest_and_heaviest
-from experiments.tools.files import write_arrays
+from experiments.tools.files import read_arrays, write_arrays
 from weighting.gradient_norms import logit_gradient_norms
 from weighting.losses import cross_entropy
 from weighting.schemes.low import low_weights
@@ -186,8 +186,7 @@ _CLAIMS = (  # of the weights [S, T, 20] at both scales
 
 
 def _present(folder: Path, preset: str) -> Page:
-    with np.load(folder / "batches.npz") as stored:
-        found = {name: stored[name] for name in stored.files}
+    found = read_arrays(folder / "batches.npz")
     rows: list[tuple] = [("seed", "step", "scale", "rank", "weight")]
     for scale in _SCALES:
         for s, t in np.ndindex(found[scale].shape[:2]):

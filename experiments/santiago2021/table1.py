@@ -1,6 +1,5 @@
 """Table 1: how many training images of every class ISIC 2017 and ISIC 2018 have."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from experiments.reporting.ledger import FAILED, OTHER_SETTING, REPRODUCED, Entr
 from experiments.reporting.page import Page
 from experiments.santiago2021.lesions import LESION_SETS
 from experiments.santiago2021.printed import CLASS_COUNTS
-from experiments.tools.files import write_json
+from experiments.tools.files import read_sealed, write_sealed
 from experiments.tools.tables import Table
 
 ITEMS = {"Table 1": "class counts of the ISIC training sets"}
@@ -37,11 +36,11 @@ def _compute(options: Options) -> None:
                 continue
         counts = np.bincount(labels, minlength=num_classes).tolist()
         found[name] = dict(zip(data.classes, counts, strict=True))
-    write_json(options.folder / _COUNTS, found)
+    write_sealed(options.folder / _COUNTS, found)
 
 
 def _present(folder: Path, preset: str) -> Page:
-    found: dict[str, dict[str, int]] = json.loads((folder / _COUNTS).read_text())
+    found: dict[str, dict[str, int]] = read_sealed(folder / _COUNTS)
     header = ["data", "class", "printed", "counted"]
     lines = [
         [data, name, str(CLASS_COUNTS[data].get(name, "")), str(count)]

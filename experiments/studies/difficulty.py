@@ -19,7 +19,7 @@ from experiments.reporting import plotting
 from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.page import Page, Picture
 from experiments.studies.difficulty_scores import MEASURES, Budget, measure_difficulty
-from experiments.tools.files import write_arrays, write_csv
+from experiments.tools.files import read_arrays, write_arrays, write_csv
 from experiments.tools.progress import follow
 from experiments.tools.tables import Table
 
@@ -116,9 +116,9 @@ def _present(folder: Path, preset: str) -> Page:
 
 def _statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Spearman's correlations [M, M] of the measures, and each one's AUC [M] for wrong labels."""
-    with np.load(path) as stored:
-        columns = np.stack([stored[name] for name in MEASURES])
-        is_corrupted = stored["label"] != stored["true_label"]
+    stored = read_arrays(path)
+    columns = np.stack([stored[name] for name in MEASURES])
+    is_corrupted = stored["label"] != stored["true_label"]
     ranks = np.stack([rankdata(column) for column in columns])
     ranks -= ranks.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(ranks, axis=1)

@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from experiments.reporting import plotting
 from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.page import Page, Picture
-from experiments.tools.files import write_arrays
+from experiments.tools.files import read_arrays, write_arrays
 from experiments.tools.progress import follow
 from experiments.tools.tables import Table
 from weighting import losses
@@ -150,8 +150,7 @@ def _rows(folder: Path, budgets: tuple[int, ...]) -> list[list]:
     header += ["separated", "disagreement", "predicted disagreement", "predicted angle"]
     rows: list[list] = [header]
     for loss, (pair, pair_name), size in itertools.product(LOSSES, enumerate(PAIRS), SIZES):
-        with np.load(folder / f"{loss}-{pair}-{size}.npz") as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_arrays(folder / f"{loss}-{pair}-{size}.npz")
         for place, truth in np.ndenumerate(arrays["truth"]):
             d, s, t = place
             setting = [loss, pair_name, size, REGULARIZATIONS[d], budgets[t], s]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.tools.files import write_atomically
+from experiments.tools.files import read_arrays, write_atomically
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -20,13 +20,13 @@ def cache_dir() -> Path:
 def cached(path: Path, names: Sequence[str], read_fn: Callable[[], Arrays]) -> Arrays:
     """Return the arrays `names` stored at `path` (.npz); call `read_fn` and store them if absent.
 
-    A damaged file (zip checksums cover every byte of data) is replaced, with a warning. A folder
+    A damaged file is replaced, with a warning. A folder
     that cannot be written costs a warning and a slower start next time.
     """
     if path.exists():
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                return {name: stored[name] for name in names}
+            stored = read_arrays(path)
+            return {name: stored[name] for name in names}
         except Exception as error:  # damage can surface as almost any exception
             warnings.warn(
                 f"the cached arrays at {path} are damaged ({type(error).__name__}: {error}); "

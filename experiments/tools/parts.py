@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.tools.files import write_arrays
+from experiments.tools.files import read_arrays, write_arrays
 from experiments.tools.progress import follow
 
 Arrays = Mapping[str, np.ndarray]
@@ -17,12 +17,6 @@ def compute_parts(folder: Path, parts: Mapping[str, Callable[[], Arrays]], label
         path = folder / f"{name}.npz"
         if not path.exists():
             write_arrays(path, compute())
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`."""
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
 
 
 def read_parts(folder: Path, names: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:

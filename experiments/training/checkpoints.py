@@ -14,7 +14,7 @@ _DIGESTS = "sha256.json"  # in each checkpoint: orbax itself does not notice eve
 
 
 class CheckpointError(RuntimeError):
-    """No checkpoint in the folder can be read."""
+    """A checkpoint cannot be written, or none in the folder can be read."""
 
 
 class Checkpoints:
@@ -27,9 +27,15 @@ class Checkpoints:
 
     def save(self, step: int, tree: PyTree) -> None:
         """Saves a pytree of arrays and returns when it is on disk."""
-        self._manager.save(step, args=ocp.args.StandardSave(tree))
-        self._manager.wait_until_finished()
         folder = self.folder / str(step)
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(tree))
+            self._manager.wait_until_finished()
+        except Exception as error:  # orbax raises many types for a disk that is full
+            raise CheckpointError(
+                f"checkpoint {folder} cannot be written ({_first_line(error)}); earlier ones are "
+                "kept: free space there, or mend the folder, and go on with --resume"
+            ) from error
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests = {str(path.relative_to(folder)): _sha256(path) for path in files}
         write_json(folder / _DIGESTS, digests)
@@ -71,6 +77,10 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the folder."""
         self._manager.close()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _check_digests(folder: Path) -> None:

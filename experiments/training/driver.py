@@ -15,7 +15,14 @@ from experiments.training.config import RunConfig, check_one_program
 from experiments.training.nonfinite import NonFiniteError
 from experiments.training.result import Result, is_finished, load_result, result_arrays
 from experiments.training.run import TrainingRun
-from experiments.training.run_folder import RunFolderError, check_folder, claim_folder, describe_run
+from experiments.training.run_folder import (
+    RunFolderError,
+    check_folder,
+    claim_folder,
+    describe_run,
+    hold_folder,
+    make_folder,
+)
 from weighting.training.scale_out import data_mesh
 
 
@@ -105,11 +112,13 @@ def train(
     if finished is not None:
         return finished
     run = start()
-    claim_folder(folder, _record(configs, tasks), resume=resume)
-    _advance_in(folder, run, checkpoint_seconds, progress, label)
-    result = run.result()
-    write_json_lines(folder / "metrics.jsonl", run.rows())
-    write_arrays(folder / "result.npz", result_arrays(result))
+    make_folder(folder)
+    with hold_folder(folder):
+        claim_folder(folder, _record(configs, tasks), resume=resume)
+        _advance_in(folder, run, checkpoint_seconds, progress, label)
+        result = run.result()
+        write_json_lines(folder / "metrics.jsonl", run.rows())
+        write_arrays(folder / "result.npz", result_arrays(result))
     return result
 
 

@@ -1,11 +1,11 @@
 """What a run measured, and how it is stored in its folder."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from experiments.tools.files import DamagedFileError, read_arrays, read_sealed
 from experiments.training.config import RunConfig
 from experiments.training.run_folder import RunFolderError, as_config
 
@@ -51,16 +51,15 @@ def load_result(folder: Path) -> Result:
         if not (folder / name).exists():
             raise RunFolderError(f"{folder} holds no finished run: {name} is missing")
     try:
-        record = json.loads((folder / "config.json").read_text())
-        with np.load(folder / "result.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except Exception as error:  # a damaged file can surface as almost any exception
+        record = read_sealed(folder / "config.json")
+        arrays = read_arrays(folder / "result.npz")
+        return Result(
+            configs=tuple(map(as_config, record["configs"])),
+            labels=arrays.pop("train_labels"),
+            true_labels=arrays.pop("train_true_labels"),
+            indices=arrays.pop("train_indices"),
+            seconds_per_step=float(arrays.pop("seconds_per_step")),
+            history=arrays,
+        )
+    except (DamagedFileError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"the run in {folder} is damaged: {error}") from None
-    return Result(
-        configs=tuple(map(as_config, record["configs"])),
-        labels=arrays.pop("train_labels"),
-        true_labels=arrays.pop("train_true_labels"),
-        indices=arrays.pop("train_indices"),
-        seconds_per_step=float(arrays.pop("seconds_per_step")),
-        history=arrays,
-    )

@@ -6,9 +6,11 @@
 - `result.npz`: everything measured, as arrays; written last.
 """
 
+import contextlib
 import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,14 @@ from typing import Any
 import jax
 
 from experiments.data import TaskConfig
-from experiments.tools.files import write_json
+from experiments.tools.files import DamagedFileError, read_sealed, write_sealed
 from experiments.tools.versions import package_versions
 from experiments.training.config import RunConfig
+
+try:
+    import fcntl
+except ImportError:  # not a Unix system
+    fcntl = None
 
 
 class RunFolderError(RuntimeError):
@@ -69,20 +76,47 @@ def make_folder(folder: Path) -> None:
         raise RunFolderError(f"{folder} cannot be made ({why}); give another --out") from None
 
 
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training in the folder until the end, however that comes.
+
+    The hold is the system's (flock): it ends with the process. Temporary files that a killed one
+    left are deleted.
+
+    Raises:
+      RunFolderError: another process holds the folder.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(
+                f"another process is training in {folder}; wait for it, or give another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        for left in folder.glob("tmp*.tmp"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)
+
+
 def claim_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     """Writes the record of a new run, or checks that a folder to resume holds the same run."""
     check_folder(folder, resume=resume)
     path = folder / "config.json"
     if not path.exists():
-        make_folder(folder)
-        write_json(path, record)
+        write_sealed(path, record)
         return
     try:
-        stored = json.loads(path.read_text())
-    except ValueError as error:  # not JSON, or not even text
-        raise RunFolderError(
-            f"{path} is damaged ({error}); restore it, or start again with another --out"
-        ) from None
+        stored = read_sealed(path)
+    except DamagedFileError as error:
+        raise RunFolderError(f"{error}; restore it, or start again with another --out") from None
     different = json_differences(_with_defaults(stored), record)
     if different:
         raise RunFolderError(

@@ -23,7 +23,8 @@ from experiments.simulated.models import (
     with_constant,
 )
 from experiments.simulated.plots import Plane, planes
-from experiments.tools.parts import compute_parts, read_arrays
+from experiments.tools.files import read_arrays
+from experiments.tools.parts import compute_parts
 from experiments.xu2021 import data
 from experiments.xu2021.common import (
     SIMULATION_SIZES,

@@ -23,8 +23,7 @@ from experiments.data import Task, TaskConfig, load
 from experiments.networks.models import make_model
 from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.ledger import not_run
-from experiments.tools.files import write_arrays
-from experiments.tools.parts import read_arrays
+from experiments.tools.files import read_arrays, write_arrays
 from experiments.tools.progress import follow
 from experiments.zhou2022.class_order import spoiled_task
 from experiments.zhou2022.difficulty_claims import ITEMS, difficulty_claims

@@ -17,7 +17,8 @@ from experiments.reporting.experiment import Experiment, Options
 from experiments.reporting.page import Page, Picture, Table
 from experiments.simulated.models import TwoLayerNetwork, network_score, scores, with_constant
 from experiments.simulated.plots import Plane, planes
-from experiments.tools.parts import compute_parts, read_arrays
+from experiments.tools.files import read_arrays
+from experiments.tools.parts import compute_parts
 from experiments.zhou2022 import curves
 from experiments.zhou2022.claims import added_claim
 from experiments.zhou2022.data import IMBALANCED_COUNTS, simulate, small_class_weights

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from experiments.tools.parts import compute_parts, read_arrays, read_numbered_parts, read_parts
+from experiments.tools.files import read_arrays
+from experiments.tools.parts import compute_parts, read_numbered_parts, read_parts
 
 
 def test_parts_are_computed_once(tmp_path):
