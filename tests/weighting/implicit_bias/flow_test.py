@@ -9,6 +9,7 @@ import scipy.optimize
 import scipy.special
 
 from tests.weighting.implicit_bias.reference_direction import MARGIN, POINTS, STAR, WEIGHTS, support
+from weighting.implicit_bias import flow as flow_module
 from weighting.implicit_bias import long_horizon as runs
 from weighting.implicit_bias.diagnostics import angle_between, norm_growth_rate
 from weighting.implicit_bias.flow import gradient_flow
@@ -110,3 +111,25 @@ def test_times_that_do_not_increase_are_refused():
     points = jnp.array(POINTS, jnp.float32)
     with pytest.raises(ValueError, match="increasing"):
         gradient_flow(points, log_times=[2.0, 1.0])
+
+
+@pytest.mark.parametrize("log_factor", [-3.0, 4.0])
+@pytest.mark.parametrize("loss", ["exponential", "logistic"])
+def test_a_newton_step_solves_the_quadratic_model(float64, loss, log_factor):
+    base, params = np.array([0.5, -1.0]), np.array([0.9, -0.6])
+    margins, factors = POINTS @ params, np.exp(log_factor) * WEIGHTS[:, None] / len(POINTS)
+    wrong = scipy.special.expit(-margins)
+    slopes, bends = (
+        (np.exp(-margins), np.exp(-margins))
+        if loss == "exponential"
+        else (wrong, wrong * (1 - wrong))
+    )
+    gradient = params - base - np.sum(factors * slopes[:, None] * POINTS, axis=0)
+    hessian = np.eye(2) + (factors * bends[:, None] * POINTS).T @ POINTS
+    step = -np.linalg.solve(hessian, gradient)
+    log_weights = jnp.log(jnp.array(WEIGHTS) / len(POINTS))
+    risk = flow_module._Risk(jnp.array(POINTS), log_weights, loss)
+    arguments = map(jnp.asarray, (log_factor, base, params))
+    reached, length = flow_module._newton_step(risk, *arguments)
+    np.testing.assert_allclose(reached, params + step, rtol=1e-12)
+    np.testing.assert_allclose(length, np.linalg.norm(step), rtol=1e-12)
