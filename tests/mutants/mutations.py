@@ -15,8 +15,8 @@ The kinds:
 - branches: `where(c, a, b)` with a and b exchanged, or a everywhere;
 - keyword: a keyword argument that has a default is left out.
 
-Left alone: docstrings and other strings, type hints, decorators, messages (`raise`), and default
-values, which are choices rather than formulas.
+Left alone: docstrings and other strings, type hints, decorators, messages (`raise`), `strict` of
+`zip`, and default values, which are choices rather than formulas.
 """
 
 import ast
@@ -67,6 +67,7 @@ WRAPPERS = {
     *("minimum", "relu", "softplus", "sigmoid", "tanh", "sort", "round", "floor", "ceil", "flip"),
     *("nan_to_num", "cumsum"),
 }
+ASSERTED = {"strict"}  # keywords that only assert something, of `zip`
 CONTEXT = 36  # characters of an expression shown on either side of a change
 
 
@@ -344,9 +345,13 @@ class _Finder(ast.NodeVisitor):
             self.add(node, "branches", exchanged)
             self.add(node, "branches", f"({chosen})")
         for keyword in node.keywords:
-            if keyword.arg and keyword.arg not in self.required.get(name, ()):
+            if keyword.arg and keyword.arg not in self.required.get(name, set()) | ASSERTED:
                 self.drop_keyword(node, keyword)
-        self.generic_visit(node)
+        self.visit_all([node.func, *node.args, *node.keywords])
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg not in ASSERTED:
+            self.visit(node.value)
 
     def drop_keyword(self, node: ast.Call, keyword: ast.keyword) -> None:
         start, end = self.span(keyword)

@@ -263,6 +263,8 @@ def test_bad_input():
         separable_part(inputs, (labels + 1) // 2)
     with pytest.raises(ValueError, match=r"labels \[N\]"):
         separable_part(inputs, labels[:3])
+    with pytest.raises(ValueError, match=r"inputs must be \[N, D\]"):
+        separable_part(inputs[:, 0], labels)
     with pytest.raises(ValueError, match="must be finite"):
         separable_part(np.full((2, 2), np.nan), np.ones(2))
     with pytest.raises(ValueError, match="weights must be positive"):

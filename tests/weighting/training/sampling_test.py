@@ -85,8 +85,10 @@ def test_grouping_by_hand_and_bad_labels():
     np.testing.assert_array_equal(groups.order, [1, 3, 0, 2])
     np.testing.assert_array_equal(groups.starts, [0, 1, 2])
     np.testing.assert_array_equal(groups.counts, [1, 1, 2])
-    with pytest.raises(ValueError, match="integers from 0 to 1"):
-        group_by_class(np.array([0, 2]), 2)
+    for bad in ([0, 2], [-1, 0], []):
+        with pytest.raises(ValueError, match="integers from 0 to 1"):
+            group_by_class(np.array(bad, int), 2)
+    np.testing.assert_array_equal(group_by_class(np.array([1]), 2).counts, [0, 1])
     with pytest.raises(ValueError, match="batch_size must be positive"):
         class_balanced_indices(jax.random.key(0), groups, 0)
 
