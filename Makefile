@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench storm clean
+.PHONY: demo test test-slow lint format bench mutants storm clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       install, then the main job: every method on real digits (under 2 minutes after installation)"
 	@echo "make test       install, then the fast tests"
 	@echo "make test-slow  install, then every test (kill-and-resume, long runs)"
+	@echo "make mutants    do the tests notice small faults in weighting/? (about an hour)"
 	@echo "make lint       formatting, lint and types"
 	@echo "make bench      step-time ratios on this machine, into runs/benchmarks; KEEP=--keep writes results/benchmarks.json, too"
 	@echo "make storm      kills, full disks, damaged files (ten minutes); see docs/reliability.md"
@@ -33,6 +34,9 @@ test: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+mutants: .venv/installed-dev
+	$(BIN)/python -m tests.mutants --count 240 --jobs 2 --keep
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -329,13 +329,14 @@ PARAMS = {
 
 
 def make_batch(seed=0, size=BATCH):
-    """Inputs, labels, indices without repetition, and a mask of ones; NumPy arrays."""
+    """Inputs, labels, indices without repetition, mask and weights of ones; NumPy arrays."""
     generator = np.random.default_rng(seed)
     return {
         "inputs": generator.normal(size=(size, INPUTS)).astype(np.float32),
         "labels": generator.integers(0, CLASSES, size).astype(np.int32),
         "indices": generator.permutation(NUM_EXAMPLES)[:size].astype(np.int32),
         "mask": np.ones(size, np.float32),
+        "weights": np.ones(size, np.float32),
     }
 
 
@@ -384,9 +385,9 @@ def evidence(batch, params=PARAMS):
 
 
 def run(scheme, state, batch, params=PARAMS):
-    """One update on a batch, with all the evidence."""
+    """One update of a batch's weights, with all the evidence."""
     signals, keywords = evidence(batch, params)
-    weights = jnp.asarray(batch["mask"], params["head"].dtype)
+    weights = jnp.asarray(batch["weights"] * batch["mask"], params["head"].dtype)
     return scheme.update(weights, state, signals, **keywords)
 
 

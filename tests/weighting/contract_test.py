@@ -56,6 +56,11 @@ FEW = settings(
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}  # the order of float32 sums, through a ratio or a projection
 
 
+def named(row):
+    """The schemes that a row's name is made of."""
+    return {re.split("[:,]", part)[0] for part in row.split("+")}
+
+
 def types(state):
     return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
 
@@ -241,6 +246,22 @@ def test_micro_batches_give_what_the_whole_batch_gives(name):
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5, atol=1e-6)
 
 
+# Parts act on the weights that come; the others multiply them by their own.
+PARTS = ("clip", "ema", "temper", "mix_with_uniform", "deferred", "warm_up", "fade_in")
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMES if not named(name) & set(PARTS)])
+def test_a_scheme_multiplies_the_weights_that_come(name):
+    """Up to a common factor, which normalizes."""
+    it = subject(name)
+    batch = make_batch()
+    before = np.linspace(0.5, 2.0, BATCH, dtype=np.float32)
+    product = before * it.update(it.used, batch)[0]
+    weights, _ = it.update(it.used, {**batch, "weights": before})
+    assert np.mean(weights) > 0
+    np.testing.assert_allclose(weights / np.mean(weights), product / np.mean(product), **CLOSE)
+
+
 @EVERY
 def test_equal_evidence_gives_equal_weights(name):
     it = subject(name)
@@ -421,11 +442,6 @@ def test_every_public_scheme_has_a_row():
     assert factories - {"stateless", "guarded", "chain"} <= {
         name for row in SCHEMES for name in named(row)
     }
-
-
-def named(row):
-    """The schemes that a row's name is made of."""
-    return {re.split("[:,]", part)[0] for part in row.split("+")}
 
 
 @pytest.mark.parametrize("name", registry.SCHEMES)

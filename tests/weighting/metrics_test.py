@@ -168,6 +168,13 @@ def test_mean_auc_leaves_out_absent_classes(problem):
         metrics.mean_auc(with_absent, labels), metrics.mean_auc(probabilities, labels), rtol=1e-6
     )
     assert jnp.isnan(metrics.mean_auc(probabilities, np.zeros_like(labels)))
+    mask = labels != NUM_CLASSES - 1  # a class of masked examples alone is absent, too
+    np.testing.assert_allclose(
+        metrics.mean_auc(probabilities, labels, mask=mask),
+        metrics.mean_auc(probabilities[mask], labels[mask]),
+        rtol=1e-6,
+    )
+    assert not jnp.isnan(metrics.mean_auc(probabilities, labels, mask=mask))
     broken = probabilities.copy()
     broken[0, 0] = np.nan  # must show, not be left out as if its class were absent
     assert jnp.isnan(metrics.mean_auc(broken, labels))

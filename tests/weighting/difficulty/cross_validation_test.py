@@ -225,6 +225,29 @@ def test_generalization_error_of_cross_entropy_and_brier(float64):
     np.testing.assert_allclose(err.bias + err.variance, err.error, rtol=1e-12)
 
 
+@pytest.mark.parametrize("loss", cross_validation.LOSSES)
+def test_only_networks_that_did_not_train_on_an_example_count_for_it(float64, loss):
+    g = np.random.default_rng(5)
+    z, labels = g.normal(size=(4, 6, 3)), g.integers(3, size=6)
+    targets = g.normal(size=(6, 3)) if loss == "squared" else labels
+    mask = np.array([1, 0, 1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 0, 1, 1, 1])
+    mask = mask.reshape(4, 6)
+    err = cross_validation.generalization_error(
+        jnp.asarray(z), jnp.asarray(targets), loss=loss, mask=jnp.asarray(mask)
+    )
+    for i in range(6):
+        kept = z[mask[:, i] == 1, i]
+        log_q = scipy.special.log_softmax(kept, axis=1)
+        error = {
+            "cross_entropy": -log_q[:, labels[i]],
+            "brier": np.sum((np.exp(log_q) - np.eye(3)[labels[i]]) ** 2, axis=1),
+            "squared": np.sum((kept - targets[i]) ** 2, axis=1),
+        }[loss]
+        np.testing.assert_allclose(err.error[i], error.mean(), rtol=1e-12)
+        np.testing.assert_allclose(err.standard_error[i], scipy.stats.sem(error), rtol=1e-12)
+        np.testing.assert_allclose(err.bias[i] + err.variance[i], error.mean(), rtol=1e-12)
+
+
 def test_wrong_labels_have_large_errors_by_their_bias():
     g = np.random.default_rng(4)
     true = np.arange(60) % 2

@@ -33,7 +33,10 @@ def test_score_networks_is_the_mean_of_each_network():
     nets, x = stacked_nets(3), jnp.asarray(rng().normal(size=(N, 4)), jnp.float32)
     labels = jnp.asarray(LABELS)
 
+    sizes = set()
+
     def loss(params, batch):
+        sizes.add(batch[0].shape[0])
         return losses.cross_entropy(small_net(params, batch[0]), batch[1])
 
     each = np.stack(
@@ -51,6 +54,7 @@ def test_score_networks_is_the_mean_of_each_network():
     got = over_a_dataset.score_networks(loss, nets, (x, labels), batch_size=3)
     np.testing.assert_allclose(got.mean, each.mean(0), rtol=1e-4)
     np.testing.assert_allclose(got.standard_error, scipy.stats.sem(each), rtol=1e-4)
+    assert sizes == {3}
 
 
 def test_dataset_scores_refuse_bad_input():

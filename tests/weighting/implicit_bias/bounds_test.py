@@ -179,6 +179,16 @@ def test_the_best_margin_beats_a_brute_force_search(float64, form, scale):
         np.testing.assert_allclose(at, bound, rtol=1e-12)
 
 
+def test_the_best_margin_is_never_above_twice_the_bound_of_the_inputs(float64):
+    """Beyond it the iterated logarithm is undefined, whatever the margins claim to be."""
+    for margins in ([5.0, 6.0, 7.0], [0.01, 5.0, 7.0]):
+        bound = bounds.weighted_margin_bound(
+            jnp.array(margins), jnp.ones(3), **{**SETTING, "input_bound": 0.5}
+        )
+        empirical = np.mean(np.array(margins) < 1.0)
+        np.testing.assert_allclose((bound.gamma, bound.empirical), (1.0, empirical), rtol=1e-12)
+
+
 def test_an_ensemble_shares_one_margin(float64):
     rng = np.random.default_rng(3)
     margins, ratio = rng.normal(0.1, 0.1, (5, 60)), rng.uniform(0.5, 1.5, 60)

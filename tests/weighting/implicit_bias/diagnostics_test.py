@@ -299,6 +299,18 @@ def test_duality_gap_brackets_the_margin_and_the_angle(float64):
         bias.duality_gap(points, jnp.ones(3))
 
 
+@pytest.mark.parametrize("loss", ["exponential", "logistic"])
+def test_duality_gap_by_hand_with_weights(float64, loss):
+    theta, weights = np.array([0.7, 0.1]), np.array([0.5, 0.0, 2.0])
+    margins = POINTS @ theta
+    slopes = np.exp(-margins) if loss == "exponential" else scipy.special.expit(-margins)
+    dual = weights * slopes / np.sum(weights * slopes)
+    lower, upper = margins.min() / np.linalg.norm(theta), np.linalg.norm(dual @ POINTS)
+    bounds = bias.duality_gap(jnp.array(POINTS), jnp.array(theta), jnp.array(weights), loss=loss)
+    expected = (lower, upper, upper - lower, np.arccos(lower / upper))
+    np.testing.assert_allclose(bounds, expected, rtol=1e-12)
+
+
 def test_bad_inputs():
     with pytest.raises(ValueError, match="vector"):
         bias.log_risk(jnp.ones((2, 2)))

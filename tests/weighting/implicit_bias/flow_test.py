@@ -9,6 +9,7 @@ import scipy.optimize
 import scipy.special
 
 from tests.weighting.implicit_bias.reference_direction import MARGIN, POINTS, STAR, WEIGHTS, support
+from weighting.implicit_bias import flow as flow_module
 from weighting.implicit_bias import long_horizon as runs
 from weighting.implicit_bias.diagnostics import angle_between, norm_growth_rate
 from weighting.implicit_bias.flow import gradient_flow
@@ -89,6 +90,7 @@ def test_flow_in_32_bits_and_with_a_poor_start():
     assert flow.converged.all()
     bad = gradient_flow(points, log_times=[1.0], tol=1e-3, max_steps=2)
     assert not bad.converged.any()
+    assert bad.num_steps[-1] == 2
 
 
 def test_runs_map_over_weights_and_step_sizes():
@@ -110,3 +112,41 @@ def test_times_that_do_not_increase_are_refused():
     points = jnp.array(POINTS, jnp.float32)
     with pytest.raises(ValueError, match="increasing"):
         gradient_flow(points, log_times=[2.0, 1.0])
+
+
+def proximal_objective(loss, log_factor, base, theta):
+    """exp(log_factor) L(theta) + |theta - base|^2 / 2 with gradient and Hessian, in NumPy."""
+    margins, factors = POINTS @ theta, np.exp(log_factor) * WEIGHTS / len(POINTS)
+    if loss == "exponential":
+        values = slopes = bends = np.exp(-margins)
+    else:
+        values, slopes = np.logaddexp(0, -margins), scipy.special.expit(-margins)
+        bends = slopes * (1 - slopes)
+    value = factors @ values + np.sum((theta - base) ** 2) / 2
+    hessian = np.eye(2) + (POINTS * (factors * bends)[:, None]).T @ POINTS
+    return value, theta - base - (factors * slopes) @ POINTS, hessian
+
+
+@pytest.mark.parametrize("loss", ["exponential", "logistic"])
+def test_a_newton_step_solves_the_quadratic_model_and_is_halved_until_the_objective_falls(
+    float64, loss
+):
+    log_weights = jnp.log(jnp.array(WEIGHTS) / len(POINTS))
+    risk = flow_module._Risk(jnp.array(POINTS), log_weights, loss)
+    newton_step = jax.jit(lambda *arguments: flow_module._newton_step(risk, *arguments))
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(60):
+        log_factor, base, theta = rng.uniform(-3, 8), *rng.normal(scale=5, size=(2, 2))
+        value, gradient, hessian = proximal_objective(loss, log_factor, base, theta)
+        step, share = -np.linalg.solve(hessian, gradient), 1.0
+
+        def excess(share, theta=theta, step=step, given=(loss, log_factor, base), value=value):
+            return proximal_objective(*given, theta + share * step)[0] - value
+
+        while excess(share) > 1e-4 * share * (gradient @ step):
+            share /= 2
+        reached, length = newton_step(log_factor, base, theta)
+        np.testing.assert_allclose(reached, theta + share * step, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(length, share * np.linalg.norm(step), rtol=1e-9)
+        shares.append(share)
+    assert {0.5, 1.0} <= set(shares)

@@ -44,6 +44,7 @@ def assert_certified(solution, inputs, labels):
     np.testing.assert_allclose(margins.min(), solution.margin, rtol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(combined), solution.residual, rtol=1e-12)
     assert 1 - margins.min() / np.linalg.norm(combined) <= 1e-9
+    np.testing.assert_allclose(solution.gap, 1 - solution.margin / solution.residual, atol=1e-14)
     np.testing.assert_allclose(combined / solution.margin, solution.direction, atol=1e-8)
     np.testing.assert_array_equal(solution.support, solution.dual > 0)
     np.testing.assert_allclose(margins[solution.support], solution.margin, rtol=1e-8)
@@ -186,7 +187,25 @@ def test_running_out_of_iterations_is_reported():
     inputs[:, 0] += 2 * labels
     solution = max_margin(inputs, labels, max_iterations=1)
     assert not solution.converged
-    assert solution.gap > 1e-9
+    margin = np.min(labels * (inputs @ solution.direction))
+    residual = np.linalg.norm((solution.dual * labels) @ inputs)
+    assert 1 - margin / residual > 1e-9
+    np.testing.assert_allclose(solution.gap, 1 - margin / residual, rtol=1e-9)
+    kernel = kernel_max_margin(inputs @ inputs.T, labels, max_iterations=1)
+    assert not kernel.converged
+    np.testing.assert_allclose(kernel.gap, 1 - kernel.margin / kernel.residual, rtol=1e-9)
+    several = multiclass_max_margin(inputs, (labels > 0).astype(int), 2, max_iterations=1)
+    assert not several.converged
+    np.testing.assert_allclose(several.gap, 1 - several.margin / several.residual, rtol=1e-9)
+    assert several.gap > 1e-9
+
+
+def test_the_tolerance_decides_what_counts_as_converged():
+    inputs, labels = separable_problem(2, 60, 20)
+    rough = max_margin(inputs, labels, max_iterations=2)
+    assert rough.gap > 1e-9
+    assert not rough.converged
+    assert max_margin(inputs, labels, max_iterations=2, tol=float(2 * rough.gap)).converged
 
 
 def test_laws_of_the_margin():

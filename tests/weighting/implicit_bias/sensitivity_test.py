@@ -30,10 +30,13 @@ def sensitivity(gap, loss_fn=losses.logistic, **settings):
     return weighting_sensitivity(inputs, labels, *weight_pair(labels), loss_fn, **settings)
 
 
-def test_solutions_are_scipys(float64):
+@pytest.mark.parametrize(("strength", "num_steps"), [(0.05, np.inf), (0.01, 250)])
+def test_solutions_are_scipys(float64, strength, num_steps):
+    """In each case the effective strength is 0.05; the learning rate is 0.1."""
     inputs, labels = data(0.3)
     signed = np.asarray(inputs) * (2 * np.asarray(labels) - 1)[:, None]
-    found = sensitivity(0.3, regularization=0.05, num_steps=np.inf)
+    found = sensitivity(0.3, regularization=strength, num_steps=num_steps)
+    np.testing.assert_allclose(found.regularization, 0.05, rtol=1e-12)
     directions = []
     for weights in weight_pair(labels):
         w = np.asarray(weights) / np.mean(weights)
@@ -47,6 +50,9 @@ def test_solutions_are_scipys(float64):
     differ = np.sign(np.asarray(inputs) @ directions[0]) != np.sign(inputs @ directions[1])
     assert np.isclose(found.disagreement, differ.mean())
     assert found.gradient_norm < 1e-10
+    # Newton's method squares the error at every step, if its Hessian is right
+    soon = sensitivity(0.3, regularization=0.05, num_steps=np.inf, num_iterations=6)
+    assert soon.gradient_norm < 1e-10
 
 
 def test_it_predicts_what_gradient_descent_does(float64):

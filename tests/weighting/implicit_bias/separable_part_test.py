@@ -125,6 +125,13 @@ def test_a_narrow_gap_is_found():
         check_certificates(inputs, labels, part)
 
 
+def test_a_gap_near_rounding_is_refused():
+    gap = 1e-10  # theta is (1, 0), with which the points' margin is below the tolerance of 1e-9
+    inputs = np.array([[gap, 1.0], [gap, -1.0], [-gap, 1.0], [-gap, -1.0]])
+    with pytest.raises(ValueError, match="no certificate"):
+        separable_part(inputs, np.array([1, 1, -1, -1]))
+
+
 def test_the_part_is_the_largest():
     inputs, labels, _ = axis_data(1)
     part = separable_part(inputs, labels)
@@ -256,6 +263,8 @@ def test_bad_input():
         separable_part(inputs, (labels + 1) // 2)
     with pytest.raises(ValueError, match=r"labels \[N\]"):
         separable_part(inputs, labels[:3])
+    with pytest.raises(ValueError, match=r"inputs must be \[N, D\]"):
+        separable_part(inputs[:, 0], labels)
     with pytest.raises(ValueError, match="must be finite"):
         separable_part(np.full((2, 2), np.nan), np.ones(2))
     with pytest.raises(ValueError, match="weights must be positive"):

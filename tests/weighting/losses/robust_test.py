@@ -42,3 +42,21 @@ def test_truncated_examples_have_no_gradient(name):
     kept = p > 0.3 if name == "truncated_generalized" else -np.log(p) <= 1.3
     assert 0 < kept.sum() < 4
     np.testing.assert_array_equal(np.any(np.asarray(gradient) != 0, axis=1), kept)
+
+
+def test_an_example_at_the_bound_is_truncated_by_one_loss_and_kept_by_the_other(float64):
+    """L_q is constant where p_y <= k; the truncated cross-entropy is zero above the cutoff."""
+    z, y = jnp.zeros((1, 2)), jnp.array([1])  # p_y = 1/2, exactly
+    for k, slope in ((0.5, 0.0), (np.nextafter(0.5, 0), 0.5**1.7)):
+        run = values_and_gradient(
+            functools.partial(losses.truncated_generalized_cross_entropy, q=0.7, threshold=k)
+        )
+        values, gradient = run(z, y)
+        np.testing.assert_allclose(values, [(1 - 0.5**0.7) / 0.7], rtol=1e-12)
+        np.testing.assert_allclose(gradient, [[slope, -slope]], rtol=1e-12)
+    loss = losses.cross_entropy(z, y)[0]
+    for cutoff, slope in ((loss, 0.5), (np.nextafter(loss, 0), 0.0)):
+        run = values_and_gradient(functools.partial(losses.truncated_cross_entropy, cutoff=cutoff))
+        values, gradient = run(z, y)
+        np.testing.assert_allclose(values, [2 * slope * math.log(2)], rtol=1e-12)
+        np.testing.assert_allclose(gradient, [[slope, -slope]], rtol=1e-12)

@@ -88,6 +88,18 @@ def test_padding_is_ignored(float64):
     np.testing.assert_allclose(weights, np.append(removed, [0, 0]), atol=1e-12)
 
 
+def test_padding_does_not_count_in_the_scale_of_the_scores(float64):
+    losses_fn, clean_loss_fn, params = problem("mlp")
+    mask = jnp.array([1, 1, 1, 1, 0, 0.0])
+    products = linearize_losses(losses_fn, params).jvp(jax.grad(clean_loss_fn)(params))
+    assert np.max(products[4:]) > 0  # so that padding would get a weight
+    scores = fast_scores(linearize_losses(losses_fn, params), jax.grad(clean_loss_fn)(params))
+    np.testing.assert_allclose(scores, products / 6, rtol=1e-13)
+    weights = lookahead_weights(losses_fn, params, clean_loss_fn, mask=mask, normalize=False)
+    expected = np.append(np.maximum(products[:4], 0), [0, 0]) / 4
+    np.testing.assert_allclose(weights, expected, rtol=1e-13)
+
+
 def test_scheme_matches_the_plain_function(float64):
     losses_fn, clean_loss_fn, params = problem("mlp")
     scheme = lookahead()

@@ -19,12 +19,14 @@ from weighting import (
 SGD = optax.sgd(0.1)
 
 
-def finite_difference_scores(losses_fn, params, clean_loss_fn, optimizer, num_steps, weights):
+def finite_difference_scores(
+    losses_fn, params, clean_loss_fn, optimizer, num_steps, weights, opt_state=None
+):
     """-dG/d(weights) by central differences through plain virtual steps."""
 
     @jax.jit
     def outer(weights):
-        state, virtual = optimizer.init(params), params
+        state, virtual = optimizer.init(params) if opt_state is None else opt_state, params
         for _ in range(num_steps):
             gradient = jax.grad(lambda p: jnp.mean(weights * losses_fn(p)))(virtual)
             updates, state = optimizer.update(gradient, state, virtual)
@@ -79,6 +81,22 @@ def test_unrolled_matches_finite_differences(float64, optimizer, start, num_step
     np.testing.assert_allclose(scores, differences, atol=1e-7 * np.max(np.abs(scores)))
 
 
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_the_virtual_optimizer_starts_where_it_is_told(float64, num_steps):
+    losses_fn, clean_loss_fn, params = problem("mlp")
+    optimizer = optax.sgd(0.3, momentum=0.9)
+    _, moving = optimizer.update(jax.tree.map(jnp.sin, params), optimizer.init(params), params)
+    given = (losses_fn, params, clean_loss_fn, optimizer)
+    options = {"num_steps": num_steps, "initial_weights": jnp.ones(BATCH)}
+    scores = unrolled_scores(*given, opt_state=moving, **options)
+    differences = finite_difference_scores(*given, num_steps, jnp.ones(BATCH), moving)
+    np.testing.assert_allclose(scores, differences, atol=1e-7 * np.max(np.abs(scores)))
+    fresh = unrolled_scores(*given, **options)
+    assert np.max(np.abs(fresh - scores)) > 0.01 * np.max(np.abs(scores))
+    weights = lookahead_unrolled_weights(*given, opt_state=moving, **options, normalize=False)
+    np.testing.assert_allclose(weights, np.maximum(scores, 0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("num_steps", [2, 5])
 def test_segments_of_steps_change_no_number(float64, num_steps):
     losses_fn, clean_loss_fn, params = problem("mlp")
@@ -121,6 +139,16 @@ def test_padding_is_ignored(float64):
     weights = lookahead_unrolled_weights(losses_fn, params, clean_loss_fn, SGD, mask=mask)
     removed = lookahead_unrolled_weights(lambda p: losses_fn(p)[:4], params, clean_loss_fn, SGD)
     np.testing.assert_allclose(weights, np.append(removed, [0, 0]), atol=1e-12)
+
+
+def test_padding_does_not_count_in_the_scale_of_the_scores(float64):
+    losses_fn, clean_loss_fn, params = problem("mlp")
+    mask = jnp.array([1, 1, 1, 1, 0, 0.0])
+    given, options = (params, clean_loss_fn, SGD), {"normalize": False}
+    weights = lookahead_unrolled_weights(losses_fn, *given, mask=mask, **options)
+    removed = lookahead_unrolled_weights(lambda p: losses_fn(p)[:4], *given, **options)
+    np.testing.assert_allclose(weights, np.append(removed, [0, 0]), rtol=1e-12)
+    assert np.max(removed) > 0
 
 
 def test_scheme_matches_the_plain_function(float64):

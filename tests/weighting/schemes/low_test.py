@@ -115,6 +115,29 @@ def test_kkt_residual_sees_wrong_weights():
     assert low_kkt_residual(jnp.array([0.0, 1.25, 1.75]), norms, 0.2) > 0.2  # zero where it gains
 
 
+@pytest.mark.parametrize(
+    ("weights", "norms", "expected"),
+    [
+        # (g + multiplier) / 0.4 - w is -0.1, 0, 0.1, over the largest weight
+        ([0.6, 1.0, 1.4], [0.0, 0.2, 0.4], 0.1 / 1.4),
+        ([0.8, 1.3, 1.8], [0.0, 0.2, 0.4], 0.3),  # the mean, as it is
+        ([0.2, 0.7, 1.2], [0.0, 0.2, 0.4], 0.3),
+        # the multiplier of the support is -0.3, so the first gains (0 + 0.3) / 0.4
+        ([0.0, 1.25, 1.75], [0.0, 0.2, 0.4], 0.75 / 1.75),
+        ([0.0, 1.25, 1.75], [-9.0, 0.2, 0.4], 0.0),  # and loses if g is small
+        ([-0.1, 1.3, 1.8], [-9.0, 0.2, 0.4], 0.1 / 1.8),
+        ([0.5, 0.5], [0.0, 0.0], 0.5),  # a largest weight below one does not count
+        ([0.9, 0.5, 0.4], [0.0, 0.0, 0.0], 0.4),  # the mean, not the 0.3 of unequal multipliers
+    ],
+)
+def test_kkt_residual_by_hand(float64, weights, norms, expected):
+    weights, norms = jnp.array(weights), jnp.array(norms)
+    assert low_kkt_residual(weights, norms, 0.2) == pytest.approx(expected, abs=1e-14)
+    more = jnp.append(weights, jnp.array([0.3, 0.0])), jnp.append(norms, jnp.array([5.0, 7.0]))
+    mask = jnp.append(jnp.ones_like(weights), jnp.zeros(2))
+    assert low_kkt_residual(*more, 0.2, mask=mask) == pytest.approx(expected, abs=1e-14)
+
+
 def test_limits_of_the_regularization(float64):
     norms = jnp.asarray(random_norms(7, 10)).at[3].set(9.0).at[6].set(9.0)
     vertex = np.zeros(10)
@@ -247,6 +270,25 @@ def test_scheme_uses_the_chosen_gradient(gradient):
     }[gradient]
     np.testing.assert_allclose(weights, by_bisection(np.asarray(norms, float), 0.2), atol=2e-5)
     assert state.kkt_residual < 1e-6
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_last_layer_has_a_bias_or_none(float64, bias):
+    params, inputs, labels = jax.tree.map(lambda x: jnp.asarray(x, float), example_batch())
+    labels = labels.astype(int)
+    logits, features = apply(params, inputs)
+    last = {name: params[name] for name in (("w", "b") if bias else ("w",))}
+    rows = jax.jacobian(
+        lambda own: losses.cross_entropy(apply({**params, **own}, inputs)[0], labels)
+    )(last)
+    norms = sum(np.sum(np.reshape(x, (7, -1)) ** 2, axis=1) for x in rows.values())
+    weights, _ = low(2.0, gradient="last_layer", last_layer_bias=bias).update(
+        jnp.ones(7),
+        low(2.0).init(None, None),
+        Signals(losses.cross_entropy(logits, labels), logits, labels, features),
+        loss_fn=losses.cross_entropy,
+    )
+    np.testing.assert_allclose(weights, by_bisection(norms, 2.0), atol=1e-12)
 
 
 def test_batch_mean_scale_is_lambda_times_the_squared_batch(float64):

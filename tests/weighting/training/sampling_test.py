@@ -44,6 +44,23 @@ def test_every_class_gets_its_share_of_every_batch(replace):
     assert np.all(distinct) == (not replace)
 
 
+def test_a_class_that_fills_its_share_is_drawn_without_replacement():
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    groups = group_by_class(labels, 2)
+    draw = jax.jit(jax.vmap(lambda key: class_balanced_indices(key, groups, 9)))
+    repeated = 0
+    for batch in np.asarray(draw(jax.random.split(jax.random.key(4), 200))):
+        slots = np.bincount(labels[batch], minlength=2)
+        assert sorted(slots) == [4, 5]
+        assert len(set(batch[labels[batch] == 1])) == slots[1]
+        distinct = len(set(batch[labels[batch] == 0]))
+        if slots[0] == 4:
+            assert distinct == 4
+        else:  # five draws from four members, each anew
+            repeated += distinct < 4
+    assert repeated > 10
+
+
 def test_oversampling_to_the_largest_class_has_the_counts_of_imbalanced_learn():
     """Three classes at the majority's size: it occurs as it is, the others are drawn again."""
     labels = LABELS[LABELS != 3]
@@ -68,8 +85,10 @@ def test_grouping_by_hand_and_bad_labels():
     np.testing.assert_array_equal(groups.order, [1, 3, 0, 2])
     np.testing.assert_array_equal(groups.starts, [0, 1, 2])
     np.testing.assert_array_equal(groups.counts, [1, 1, 2])
-    with pytest.raises(ValueError, match="integers from 0 to 1"):
-        group_by_class(np.array([0, 2]), 2)
+    for bad in ([0, 2], [-1, 0], []):
+        with pytest.raises(ValueError, match="integers from 0 to 1"):
+            group_by_class(np.array(bad, int), 2)
+    np.testing.assert_array_equal(group_by_class(np.array([1]), 2).counts, [0, 1])
     with pytest.raises(ValueError, match="batch_size must be positive"):
         class_balanced_indices(jax.random.key(0), groups, 0)
 
