@@ -1,5 +1,7 @@
 """Layer by layer and as a whole, the same Jacobian; norms against rows and against hand sums."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -119,6 +121,72 @@ def test_two_dense_layers_by_hand(float64):
     pulled = lin.vjp(jnp.array([1.0, -2.0]))
     np.testing.assert_allclose(pulled[0], x.T @ (signal * [[1.0], [-2.0]]), rtol=1e-13)
     np.testing.assert_allclose(pulled[1], hidden.T @ [1.0, -2.0], rtol=1e-13)
+
+
+def norms_by_layers_and_by_rows(losses_fn, params, inputs):
+    """Of the gradients of losses_fn(params, inputs); and whether a loop was needed."""
+    rows = jax.jit(jax.jacobian(losses_fn))(params, inputs)
+    expected = sum(np.sum(np.square(x).reshape(len(x), -1), axis=1) for x in jax.tree.leaves(rows))
+
+    @jax.jit
+    def norms(params, inputs):
+        return linearize_layers(losses_fn, params, inputs).squared_row_norms()
+
+    np.testing.assert_allclose(norms(params, inputs), expected, rtol=1e-11)
+    return "scan" in str(jax.make_jaxpr(norms)(params, inputs))
+
+
+def test_biases_and_scales_have_formulas(float64):
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.array(rng.normal(size=(3, 4)))}
+    params |= {name: jnp.array(rng.normal(size=4)) for name in ("bias", "scale", "shift")}
+
+    def affine(p, x):
+        return (x @ p["w"] + p["bias"][None]) * p["scale"][None] - p["shift"][None]
+
+    def twice(p, x):
+        return affine(p, x) + p["bias"][None]
+
+    inputs = jnp.array(rng.normal(size=(18, 3)))  # rows are formed for 16 examples at a time
+    for outputs_fn, needs_rows in ((affine, False), (twice, True)):
+        losses_fn = functools.partial(lambda f, p, x: jnp.sum(jnp.sin(f(p, x)), axis=1), outputs_fn)
+        assert norms_by_layers_and_by_rows(losses_fn, params, inputs) == needs_rows
+    images = jnp.array(rng.normal(size=(18, 2, 4, 3)))
+    bias = jnp.array(rng.normal(size=(1, 2, 1, 3)))  # shared along one axis
+    assert not norms_by_layers_and_by_rows(
+        lambda bias, x: jnp.sum(jnp.sin(x + bias), axis=(1, 2, 3)), bias, images
+    )
+
+
+@pytest.mark.parametrize("sizes", [(2, 8, 8), (9, 2, 3)], ids=["Gram matrices", "gradients"])
+def test_norms_of_a_product_at_several_positions(sizes, float64):
+    (num_positions, num_inputs, num_outputs), rng = sizes, np.random.default_rng(0)
+    inputs = jnp.array(rng.normal(size=(18, num_positions, num_inputs)))  # a chunk has 16
+    params = jnp.array(rng.normal(size=(num_inputs, num_outputs)))
+    norms_by_layers_and_by_rows(lambda w, x: jnp.sum(jnp.sin(x @ w), axis=(1, 2)), params, inputs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window_strides": (2, 1), "padding": ((1, 0), (2, 1))},
+        {"padding": "VALID", "rhs_dilation": (1, 2), "window_strides": (1, 1)},
+        {"padding": ((1, 1), (0, 2)), "window_strides": (1, 1), "lhs_dilation": (2, 1)},
+        {"padding": "VALID", "window_strides": (1, 1), "feature_group_count": 2},
+    ],
+    ids=["strides", "dilated kernel", "dilated inputs", "groups"],
+)
+def test_norms_of_a_convolution(options, float64):
+    rng, groups = np.random.default_rng(0), options.get("feature_group_count", 1)
+    kernel = jnp.array(rng.normal(size=(2, 3, 2 // groups, 4)))
+
+    def losses_fn(kernel, x):
+        outputs = jax.lax.conv_general_dilated(
+            x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+        )
+        return jnp.sum(jnp.sin(outputs), axis=(1, 2, 3))
+
+    norms_by_layers_and_by_rows(losses_fn, kernel, jnp.array(rng.normal(size=(3, 4, 6, 2))))
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,15 @@ def test_a_linear_kernel_gives_the_linear_margin(intercept):
         np.testing.assert_allclose(inputs.T @ kernel.coefficients, linear.direction, atol=1e-8)
 
 
+def test_a_kernel_resolves_margins_down_to_a_millionth_of_the_largest_norm():
+    """Squares are all that a Gram matrix holds; a short point does not change the yardstick."""
+    for margin, separable in [(1e-5, True), (3e-7, False)]:
+        inputs = np.array([[margin, 1.0], [margin, -1.0], [1e-3, 0.0]])
+        solution = kernel_max_margin(inputs @ inputs.T, np.ones(3))
+        assert solution.separable == separable
+        np.testing.assert_allclose(solution.margin, margin if separable else 0, rtol=1e-4)
+
+
 def test_a_gaussian_kernel_agrees_with_a_support_vector_machine():
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(40, 2))

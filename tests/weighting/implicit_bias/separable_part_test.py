@@ -1,5 +1,7 @@
 """The largest separable subset: constructed data, one program per example, SciPy's minimizer."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -125,11 +127,26 @@ def test_a_narrow_gap_is_found():
         check_certificates(inputs, labels, part)
 
 
-def test_a_gap_near_rounding_is_refused():
-    gap = 1e-10  # theta is (1, 0), with which the points' margin is below the tolerance of 1e-9
-    inputs = np.array([[gap, 1.0], [gap, -1.0], [-gap, 1.0], [-gap, -1.0]])
-    with pytest.raises(ValueError, match="no certificate"):
-        separable_part(inputs, np.array([1, 1, -1, -1]))
+def test_what_the_linear_program_claims_is_checked(monkeypatch):
+    labels = np.array([1, 1, -1, -1])
+
+    def part(gap, theta, claimed):
+        """From a program that says this, right or wrong."""
+        result = SimpleNamespace(
+            x=np.append(theta, claimed), ineqlin=SimpleNamespace(marginals=-np.array([1, 2, 3, 5]))
+        )
+        monkeypatch.setattr(module, "_linear_program", lambda units: result)
+        inputs = np.array([[gap, 1.0], [gap, -1.0], [-gap, 1.0], [-gap, -1.0]])
+        return separable_part(inputs, labels)
+
+    assert part(2e-9, [1.0, 0.0], np.ones(4)).is_separable.all()
+    for gap, theta, claimed in [
+        (5e-10, [1.0, 0.0], np.ones(4)),  # a gain below the tolerance
+        (0.5, [-1.0, 0.0], np.ones(4)),  # a loss
+        (0.5, [0.0, 0.0], np.zeros(4)),  # all are separable: no multipliers cancel them
+    ]:
+        with pytest.raises(ValueError, match="no certificate"):
+            part(gap, theta, claimed)
 
 
 def test_the_part_is_the_largest():

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from weighting import Signals, mentornet_curriculum
@@ -125,6 +126,33 @@ def test_scheme_with_a_trained_mentor_is_the_predefined_curriculum(mentors):
         difference = np.abs(np.asarray(results[0][0] - results[1][0]))
         assert difference.mean() < 0.03
         assert np.ptp(results[1][0]) == 1
+
+
+def test_a_step_of_training_is_that_of_the_mean_cross_entropy(float64):
+    """All examples are the same one, so that the drawn batch does not matter."""
+    one = sample_mentor_features(jax.random.key(6), 1, 2)
+    features, target = jax.tree.map(lambda rows: jnp.repeat(rows, 5, axis=0), one), 0.3
+
+    @jax.jit
+    def trained(rate):
+        return train_mentor(
+            jax.random.key(7),
+            features,
+            jnp.full(5, target),
+            num_steps=1,
+            batch_size=3,
+            optimizer=optax.sgd(rate),
+        )
+
+    def cross_entropy(mentor):
+        probability = jax.nn.sigmoid(mentor_scores(mentor, one))[0]
+        return -target * jnp.log(probability) - (1 - target) * jnp.log(1 - probability)
+
+    start, end = trained(0.0), trained(0.5)
+    gradient = jax.jit(jax.grad(cross_entropy))(start)
+    for before, after, slope in zip(*map(jax.tree.leaves, (start, end, gradient)), strict=True):
+        np.testing.assert_allclose(after, before - 0.5 * slope, atol=1e-13)
+    assert max(np.max(np.abs(slope)) for slope in jax.tree.leaves(gradient)) > 0.1
 
 
 def test_mentor_learns_from_labels_known_to_be_right_or_wrong():

@@ -45,14 +45,15 @@ def test_every_class_gets_its_share_of_every_batch(replace):
 
 
 def test_a_class_that_fills_its_share_is_drawn_without_replacement():
-    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
-    groups = group_by_class(labels, 2)
-    draw = jax.jit(jax.vmap(lambda key: class_balanced_indices(key, groups, 9)))
+    labels = np.repeat([0, 1, 2], [4, 5, 5])
+    groups = group_by_class(labels, 3)
+    draw = jax.jit(jax.vmap(lambda key: class_balanced_indices(key, groups, 14)))
     repeated = 0
     for batch in np.asarray(draw(jax.random.split(jax.random.key(4), 200))):
-        slots = np.bincount(labels[batch], minlength=2)
-        assert sorted(slots) == [4, 5]
-        assert len(set(batch[labels[batch] == 1])) == slots[1]
+        slots = np.bincount(labels[batch], minlength=3)
+        assert sorted(slots) == [4, 5, 5]
+        for c in (1, 2):
+            assert len(set(batch[labels[batch] == c])) == slots[c]
         distinct = len(set(batch[labels[batch] == 0]))
         if slots[0] == 4:
             assert distinct == 4
