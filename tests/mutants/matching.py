@@ -11,6 +11,10 @@ from typing import NamedTuple
 CONTRACT = "tests/weighting/contract_test.py"
 PARTS = "experiments/methods/schemes_test.py"  # the simple schemes, losses and parts by hand
 LOSSES = "weighting/losses/losses_test.py"
+GRADIENTS = "weighting/losses/gradients_test.py"
+MASKED = "weighting/losses/masked_classes_test.py"
+INTEGERS = "weighting/integers_test.py"
+MISSING = "weighting/missing_values_test.py"
 SHIFT = ["weighting/shift/label_shift_test.py", "weighting/shift/density_ratio_test.py"]
 # Files without a test file of their name, or with more than that one; names below tests/.
 MATCHING = {
@@ -18,7 +22,8 @@ MATCHING = {
     "_checks.py": ["weighting/schemes/low_test.py", "weighting/schemes/lookahead_test.py", PARTS],
     "_jaxopt.py": ["weighting/schemes/low_test.py"],
     "_layers.py": ["weighting/layerwise_test.py"],
-    "base.py": ["weighting/train_step_test.py", PARTS],
+    "_numbers.py": [INTEGERS, MISSING],
+    "base.py": ["weighting/train_step_test.py", PARTS, MISSING],
     "gradient_norms.py": [
         "weighting/schemes/low_test.py",
         "weighting/difficulty/one_network_test.py",
@@ -29,13 +34,13 @@ MATCHING = {
         "weighting/schemes/lookahead_unrolled_test.py",
         "weighting/train_step_test.py",
     ],
-    "losses/_shapes.py": ["weighting/losses/imbalance_test.py", LOSSES, PARTS],
-    "losses/basic.py": ["weighting/losses/basic_test.py", LOSSES, PARTS],
-    "losses/corrected.py": ["weighting/losses/corrected_test.py", LOSSES],
-    "losses/heavy_tailed.py": ["weighting/losses/heavy_tailed_test.py", LOSSES],
-    "losses/imbalance.py": ["weighting/losses/imbalance_test.py", LOSSES],
-    "losses/robust.py": ["weighting/losses/robust_test.py", LOSSES],
-    "losses/soft_targets.py": ["weighting/losses/soft_targets_test.py", LOSSES],
+    "losses/_shapes.py": ["weighting/losses/imbalance_test.py", LOSSES, MASKED, PARTS],
+    "losses/basic.py": ["weighting/losses/basic_test.py", LOSSES, GRADIENTS, MASKED, PARTS],
+    "losses/corrected.py": ["weighting/losses/corrected_test.py", LOSSES, GRADIENTS, MASKED],
+    "losses/heavy_tailed.py": ["weighting/losses/heavy_tailed_test.py", LOSSES, GRADIENTS, MASKED],
+    "losses/imbalance.py": ["weighting/losses/imbalance_test.py", LOSSES, GRADIENTS, MASKED],
+    "losses/robust.py": ["weighting/losses/robust_test.py", LOSSES, GRADIENTS, MASKED],
+    "losses/soft_targets.py": ["weighting/losses/soft_targets_test.py", LOSSES, GRADIENTS, MASKED],
     "schemes/class_based.py": ["weighting/schemes/class_based_test.py", PARTS],
     "schemes/importance_sampling.py": ["weighting/training/selective_step_test.py"],
     "schemes/loss_based.py": ["weighting/schemes/loss_based_test.py", PARTS],
