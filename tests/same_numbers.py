@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 NOT_COMPARED = {"seconds", "s/run", "seconds_per_step", "made", "versions", "platform", "figures"}
+NOT_COMPARED |= {"sha256"}  # the digest of a record, of what is not compared as well
 TEXT = {"table.txt", "config.json", "metrics.jsonl"}  # laid out, or kept as result.npz
 
 

@@ -97,7 +97,9 @@ def _read(path: Path, claim: str) -> Recorded:
         return Recorded(check, _text(record, "preset", "full"))
     except KeyError as error:
         what = f"{error} is missing"
-    except (OSError, ValueError, TypeError, AttributeError, DamagedFileError) as error:
+    except DamagedFileError as error:
+        what = str(error).removeprefix(f"{path} is damaged: ")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         what = str(error)
     again = f"python -m theory_checks {shlex.quote(claim)} --out {shlex.quote(str(path.parent))}"
     raise RecordError(f"{path} is damaged: {what}; make it again by `{again}`")

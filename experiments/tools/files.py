@@ -69,9 +69,11 @@ def read_sealed(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_bytes())
         seal = record.pop(_SEAL, None)
     except (ValueError, AttributeError, TypeError) as error:  # not JSON, not text, not a record
-        raise DamagedFileError(f"{path} is damaged ({error})") from None
+        raise DamagedFileError(f"{path} is damaged: {error}") from None
     if seal is not None and seal != _digest(record):
-        raise DamagedFileError(f"{path} is damaged or was edited: its digest is another")
+        raise DamagedFileError(
+            f"{path} is damaged: its digest is of another record (was it edited?)"
+        )
     return record
 
 
@@ -113,7 +115,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # damage can surface as almost any exception
         raise DamagedFileError(
-            f"{path} is damaged ({type(error).__name__}: {error}); delete it, and make it again by "
+            f"{path} is damaged: {type(error).__name__}: {error}; delete it, and make it again by "
             "the command that made it, with --resume"
         ) from None
 

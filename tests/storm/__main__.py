@@ -1,4 +1,4 @@
-"""`python -m tests.storm`: kills, full disks, foreign folders and damaged files, by hand.
+"""`python -m tests.storm`: kills, full disks, closed folders and damaged files, by hand.
 
 Ten minutes on two cores. Prints a table, exits 1 if a promise was broken; `--page FILE` writes the
 table between the page's marks, with the command and its seed.
@@ -82,7 +82,7 @@ def _disk(work: Path, cache: Path, count: int, rng: random.Random) -> list[Outco
 
 
 def _user(work: Path, cache: Path, count: int, rng: random.Random) -> list[Outcome]:
-    return [disasters.other_user(work, cache, work / "finished")]
+    return [disasters.closed_folders(work, cache, work / "finished")]
 
 
 def _damage(work: Path, cache: Path, count: int, rng: random.Random) -> list[Outcome]:

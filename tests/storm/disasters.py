@@ -1,4 +1,4 @@
-"""Two processes in one folder, a disk that is full, folders of other users."""
+"""Two processes in one folder, a disk that is full, folders that are closed."""
 
 import os
 import shutil
@@ -10,7 +10,6 @@ import numpy as np
 from tests.storm import victim
 from tests.storm.victim import Outcome
 
-NOBODY = 65534
 Expected = dict[str, np.ndarray]
 
 
@@ -75,34 +74,38 @@ def fill(path: Path, free: int) -> None:
             pass
 
 
-def other_user(work: Path, cache: Path, finished: Path) -> Outcome:
-    """Folders and files that this user may not write or read."""
-    what = "folders of another user"
-    if os.geteuid() != 0:
-        return Outcome(what, 0, 0, "skipped: only root can become another user")
-    for path in (work, *work.parents):  # to be found at all
-        if path.stat().st_mode & 0o001 == 0:
-            path.chmod(path.stat().st_mode | 0o011)
-    folder = Path(shutil.copytree(finished, work / "theirs"))
-    secret = Path(shutil.copytree(finished, work / "secret"))
-    (secret / "config.json").chmod(0o600)
+def closed_folders(work: Path, cache: Path, finished: Path) -> Outcome:
+    """Folders and files that this user may not write or read; root gives up its privilege first."""
+    what, prefix = "folders that may not be written or read", []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            return Outcome(what, 0, 0, "skipped: root may write anywhere, and there is no setpriv")
+        prefix = [
+            "setpriv",
+            "--bounding-set",
+            "-dac_override,-dac_read_search",
+            "--inh-caps",
+            "-all",
+        ]
+    closed, secret = (Path(shutil.copytree(finished, work / n)) for n in ("closed", "secret"))
+    (secret / "config.json").chmod(0o000)
+    closed.chmod(0o555)
     cases = {
-        "new folder": ([*victim.SHORT, "--out", work / "new"], "cannot be written"),
-        "resume": ([*victim.SHORT, "--out", folder, "--resume"], ""),
-        "report": (["report", folder], "this user may not read or write it"),
+        "new folder": ([*victim.SHORT, "--out", closed / "new"], "cannot be written"),
+        "resumption": ([*victim.SHORT, "--out", closed, "--resume"], "cannot be written"),
+        "report": (["report", closed], "this user may not read or write it"),
         "unreadable": (["report", secret], "this user may not read or write it"),
     }
     held, words = 0, []
     for name, (arguments, wanted) in cases.items():
-        before = snapshot(folder)
-        ended = victim.command(
-            arguments, cache, work / "log", user=NOBODY, group=NOBODY, extra_groups=[]
-        )
+        before = snapshot(closed)
+        ended = victim.command(arguments, cache, work / "log", prefix=prefix)
         good = ended.status == 1 and ended.is_clear and wanted in ended.shown
-        good &= snapshot(folder) == before
+        good &= snapshot(closed) == before
         held += good
         if not good:
             words.append(f"{name}: {ended.shown[-300:]}")
+    closed.chmod(0o755)
     return Outcome(what, len(cases), held, "; ".join(words) or "refused in words, nothing touched")
 
 

@@ -52,18 +52,19 @@ class Ended(NamedTuple):
         return self.status in STATUSES and said and "Traceback" not in self.shown
 
 
-def start(arguments: Sequence[str], cache: Path, log: Path, **options) -> subprocess.Popen:
-    """Starts `python -m experiments`; what it shows goes to the log."""
+def start(
+    arguments: Sequence[str], cache: Path, log: Path, prefix: Sequence[str] = ()
+) -> subprocess.Popen:
+    """Starts `python -m experiments`, by a command before it; what it shows goes to the log."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "WEIGHTING_CACHE": str(cache)}
     environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     with log.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "experiments", *map(str, arguments)],
+            [*prefix, sys.executable, "-m", "experiments", *map(str, arguments)],
             cwd=ROOT,
             env=environment,
             stdout=file,
             stderr=file,
-            **options,
         )
 
 
@@ -72,9 +73,9 @@ def finish(process: subprocess.Popen, log: Path) -> Ended:
     return Ended(process.wait(timeout=300), log.read_text(errors="replace"))
 
 
-def command(arguments: Sequence[str], cache: Path, log: Path, **options) -> Ended:
+def command(arguments: Sequence[str], cache: Path, log: Path, prefix: Sequence[str] = ()) -> Ended:
     """Starts `python -m experiments` and waits for its end."""
-    return finish(start(arguments, cache, log, **options), log)
+    return finish(start(arguments, cache, log, prefix), log)
 
 
 def here(arguments: Sequence[str], program: Callable[[list[str]], int] = main) -> Ended:

@@ -194,6 +194,10 @@ def test_a_damaged_record_says_what_to_do(tmp_path, damage, message):
     record = json.loads(path.read_text())
     damage(record)
     path.write_text(json.dumps(record))
+    with pytest.raises(RecordError, match=r"is damaged: its digest is of another .* again by"):
+        read_records(tmp_path, ["G-1"])
+    del record["sha256"]  # as earlier versions wrote it
+    path.write_text(json.dumps(record))
     with pytest.raises(RecordError) as error:
         read_records(tmp_path, ["G-1"])
     assert str(error.value).startswith(f"{path} is damaged: {message}")

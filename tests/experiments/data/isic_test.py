@@ -301,7 +301,7 @@ def test_the_command_prints_counts_beside_the_published_ones(tmp_path, capsys):
     (folder / TRUTH_2018).unlink()
     command[4] = "5"
     assert main(command) == 1
-    assert f"has no {TRUTH_2018}" in capsys.readouterr().out
+    assert f"has no {TRUTH_2018}" in capsys.readouterr().err
 
 
 def test_published_counts_add_up():

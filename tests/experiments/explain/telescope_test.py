@@ -425,10 +425,10 @@ def test_explain_several_trainings_and_a_difficulty(capsys, tmp_path):
     assert {"weights_by_difficulty.png", "telescope_uniform.png", "gallery_low.png"} < names
     kinds = {(row["method"], row["suspicious_end"]) for row in read_suspects(tmp_path / "out")}
     assert kinds == {("low", "high"), ("uniform", "high"), ("uniform", "low")}
-    assert main([*command, "loss"]) == 1
+    assert main([*command, "loss"]) == 2
     assert "has no 'loss'; it has margin" in capsys.readouterr().err
     np.savez(table, label=result.labels[0] + 20, **known)
-    assert main([*command, "margin"]) == 1
+    assert main([*command, "margin"]) == 2
     assert "measures none of the examples" in capsys.readouterr().err
 
 
@@ -445,9 +445,9 @@ def test_the_arms_of_an_experiment(capsys, tmp_path):
         ("lookahead", "is called 'lookahead'; it has clean_only, noise/low"),
         ("clean_only", "clean_only recorded no weights"),
     ):
-        assert main(["explain", str(tmp_path), "--arms", arm]) == 1
+        assert main(["explain", str(tmp_path), "--arms", arm]) == 2
         assert message in capsys.readouterr().err
-    assert main(["explain", str(tmp_path / "clean_only")]) == 1
+    assert main(["explain", str(tmp_path / "clean_only")]) == 2
     assert "recorded no weights" in capsys.readouterr().err
 
 
@@ -486,6 +486,6 @@ def test_explain_refuses_what_it_cannot_compare(capsys, tmp_path):
     folders = [
         stored(tmp_path / name, RunConfig(task=TaskConfig(name))) for name in ("digits", "moons")
     ]
-    assert main(["explain", *map(str, folders)]) == 1
+    assert main(["explain", *map(str, folders)]) == 2
     assert "only runs with the same classes" in capsys.readouterr().err
     assert not (folders[0] / "explain").exists()

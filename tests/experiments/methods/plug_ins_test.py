@@ -326,7 +326,7 @@ def test_the_command_line_shows_the_error(files, capsys):
     error = re.sub(r"[│\s]+", "", capsys.readouterr().err)
     assert "schemes.py:10:" in error
     command = ["train", *TINY, "--weighting", f"{files}/schemes.py:wrong_shape"]
-    assert main([*command, "--out", str(files / "new")]) == 1
+    assert main([*command, "--out", str(files / "new")]) == 2
     assert "schemes.py:22: " in capsys.readouterr().err
 
 

@@ -1,7 +1,6 @@
 """The ledger: verdicts by rule, its file, and the page made of it."""
 
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from experiments.reporting.experiment import Experiment, Options, run
 from experiments.reporting.ledger import Entry, Printed
 from experiments.reporting.page import Page, Picture, Table, write_page
 from experiments.reporting.paper_pages import PAPERS, keep, page_texts, seeds_of
+from experiments.tools.files import read_sealed, write_sealed
 
 
 def test_intervals_as_text():
@@ -171,9 +171,9 @@ def test_where_it_was_computed_survives_a_later_report(tmp_path):
     experiment = small_experiment()
     run(experiment, Options("smoke", tmp_path / "run"))
     path = tmp_path / "run" / ledger.FILE
-    record = json.loads(path.read_text())
+    record = read_sealed(path)
     record["made"]["device"] = "another machine"
-    path.write_text(json.dumps(record))
+    write_sealed(path, record)
     run(experiment, Options("smoke", tmp_path / "run", resume=True))
     assert ledger.read_ledger(path)["made"]["device"] == "another machine"
     path.write_text("{")

@@ -59,7 +59,7 @@ def test_no_flipped_bit_of_an_archive_changes_its_arrays(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK", b"nonsense" * 9])
 def test_what_is_no_archive_is_damaged(content, tmp_path):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DamagedFileError, match=r"a\.npz is damaged .* delete it, and make"):
+    with pytest.raises(DamagedFileError, match=r"a\.npz is damaged: .* delete it, and make"):
         read_arrays(tmp_path / "a.npz")
 
 

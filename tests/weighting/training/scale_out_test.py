@@ -201,7 +201,7 @@ def test_a_state_stays_on_its_devices_between_evaluations(found):
     ],
 )
 def test_bad_numbers_of_devices_are_refused_before_work(arguments, message, capsys, tmp_path):
-    assert main([*arguments, "--out", str(tmp_path / "new")]) == 1
+    assert main([*arguments, "--out", str(tmp_path / "new")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
