@@ -261,6 +261,8 @@ def test_vmap_equals_a_loop(measure, problem, rng):
 def test_shapes_that_would_broadcast_are_refused():
     with pytest.raises(ValueError, match=r"one shape \[N\].*'predictions': \(3, 1\)"):
         metrics.accuracy(jnp.zeros(3, int), jnp.zeros((3, 1), int))
+    with pytest.raises(ValueError, match="'predictions': "):
+        metrics.confusion_matrix(jnp.zeros(3, int), jnp.zeros((3, 1), int), 2)
     with pytest.raises(ValueError, match="'mask': "):
         metrics.area_under_roc(jnp.zeros(3), jnp.zeros(3), mask=jnp.ones(1))
     with pytest.raises(ValueError, match=r"\[N, C\]"):

@@ -276,3 +276,14 @@ def test_a_clean_batch_is_asked_for_by_name():
     state = init_train_state(jax.random.key(1), bare_params(), scheme, optimizer)
     with pytest.raises(ValueError, match=r"Batch\(..., clean=Batch"):
         bare_step(scheme, optimizer)(state, make_batch(0))
+
+
+def test_the_weighted_risk_by_hand():
+    values, weights = jnp.array([1.0, 2.0, 4.0]), jnp.array([2.0, 0.5, 1.0])
+    assert weighting.weighted_risk(values, weights) == pytest.approx(7 / 3, rel=1e-6)
+    assert weighting.weighted_risk(values, weights, jnp.array([1, 1, 0])) == 3 / 2
+    assert weighting.weighted_risk(values, weights, jnp.zeros(3)) == 0
+    with pytest.raises(ValueError, match="must have equal shapes"):
+        weighting.weighted_risk(values, jnp.ones(1))
+    with pytest.raises(ValueError, match="losses must be a vector"):
+        weighting.weighted_risk(jnp.ones(()), jnp.ones(()))
