@@ -54,7 +54,10 @@ def written(table):
 
 def _object(entry, indent):
     inner = " " * (indent + 2)
-    lines = [f"{inner}{json.dumps(key)}: {json.dumps(part, allow_nan=False)}" for key, part in entry.items()]
+    lines = [
+        f"{inner}{json.dumps(key)}: {json.dumps(part, allow_nan=False)}"
+        for key, part in entry.items()
+    ]
     return "{\n" + ",\n".join(lines) + "\n" + " " * indent + "}"
 
 
