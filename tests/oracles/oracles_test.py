@@ -8,6 +8,7 @@ came from this library. Numbers in a table by hand may be arithmetic in a string
 import ast
 import json
 import sys
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -58,6 +59,9 @@ WANTED = {
 }
 
 
+PROGRAMS = {}  # compiled, by table, fixed arguments, derivatives and type
+
+
 class Case(NamedTuple):
     """One row of one table."""
 
@@ -67,10 +71,9 @@ class Case(NamedTuple):
     def inputs(self, dtype):
         return {name: as_array(part, dtype) for name, part in self.row["inputs"].items()}
 
-    def call(self, inputs, arguments=None):
+    def call(self, inputs, arguments):
         """The method's value, in the shape of the row's: an array, or arrays by name."""
         way = getattr(calls, self.table["call"])
-        arguments = self.row.get("arguments", {}) | (arguments or {})
         found = way(calls.named(self.table["method"]), arguments, **inputs)
         right = self.row["value"]
         if not isinstance(right, dict):
@@ -80,13 +83,35 @@ class Case(NamedTuple):
             found = dict(zip(fields, found, strict=True))
         return {name: found[name] for name in right}
 
-    def derivative(self, name, dtype):
-        """The Jacobian of the value by one input, or one argument."""
-        inputs = self.inputs(dtype)
-        if name in inputs:
-            return jacobian(lambda x: self.call(inputs | {name: x}), inputs[name])
-        point = as_array(self.row["arguments"][name], dtype)
-        return jacobian(lambda x: self.call(inputs, {name: x}), point)
+    def results(self, dtype, *, derivatives):
+        """The value and the derivatives, by a compiled program that like rows share.
+
+        With derivatives the numbers among the arguments are traced, too, where one of them is
+        differentiated or the method is a loss; without, they are Python's, as a user writes them.
+        """
+        inputs, given = self.inputs(dtype), self.row["arguments"]
+        if self.table["call"] == "host":
+            return self.call(inputs, given), {}
+        by = tuple(self.row.get("gradient", {})) if derivatives else ()
+        traced = {
+            name: as_array(part, dtype)
+            for name, part in given.items()
+            if derivatives and type(part) is float and (name in by or self.table["call"] == "loss")
+        }
+        fixed = {name: part for name, part in given.items() if name not in traced}
+        key = (id(self.table), json.dumps(fixed), by, dtype)
+        if key not in PROGRAMS:
+            PROGRAMS[key] = jax.jit(partial(self.program, fixed, by))
+        return PROGRAMS[key](inputs, traced)
+
+    def program(self, fixed, by, inputs, traced):
+        def value(moved):
+            own = {name: moved.get(name, part) for name, part in inputs.items()}
+            return self.call(own, fixed | {name: moved.get(name, traced[name]) for name in traced})
+
+        points = inputs | traced
+        slopes = {name: jax.jacrev(lambda x, n=name: value({n: x}))(points[name]) for name in by}
+        return value({}), slopes
 
     def compare(self, found, right):
         if isinstance(right, dict):
@@ -101,16 +126,6 @@ class Case(NamedTuple):
             found, right, rtol=0, atol=allowed["roundings"] * epsilon * scale
         )
         assert found.shape == right.shape
-
-
-def jacobian(function, point):
-    """By one pullback for each entry of the value, so that nothing is compiled for a batch."""
-    value, pullback = jax.vjp(function, point)
-    if isinstance(value, dict):
-        return {name: jacobian(lambda x, n=name: function(x)[n], point) for name in value}
-    basis = np.eye(value.size).reshape(-1, *value.shape)
-    rows = [pullback(jnp.asarray(cotangent, value.dtype))[0] for cotangent in basis]
-    return np.stack(rows).reshape(value.shape + point.shape)
 
 
 def numbers(part):
@@ -147,14 +162,14 @@ DERIVATIVES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_values_in_double_precision(case, float64):
-    found = case.call(case.inputs(jnp.float64))
-    case.compare(found, case.row["value"])
+    value, _ = case.results(jnp.float64, derivatives=True)
+    case.compare(value, case.row["value"])
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_values_in_single_precision(case):
-    found = case.call(case.inputs(jnp.float32))
-    case.compare(found, case.row["value"])
+    value, _ = case.results(jnp.float32, derivatives=False)
+    case.compare(value, case.row["value"])
 
 
 def tied_for_largest(values):
@@ -173,8 +188,8 @@ def marked(name, case, by):
     ("case", "by"), [marked(name, *pair) for name, pair in DERIVATIVES.items()]
 )
 def test_derivatives(case, by, float64):
-    found = case.derivative(by, jnp.float64)
-    case.compare(found, case.row["gradient"][by])
+    _, derivatives = case.results(jnp.float64, derivatives=True)
+    case.compare(derivatives[by], case.row["gradient"][by])
 
 
 def test_the_generator_finds_the_stored_tables():

@@ -331,7 +331,7 @@ def _from_classes():
     for beta in (0.0, 0.9, 0.999, 0.9999, 1.0):
         weights = effective_number(Decimal(beta), counts, labels)
         slopes = {"weights": np.diag(weights)}
-        if 0 < beta < 1:
+        if beta in (0.9, 0.999):
             by_beta = jacobian(
                 partial(effective_number, class_counts=counts, labels=labels), Decimal(beta)
             )
