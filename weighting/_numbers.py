@@ -8,6 +8,9 @@ read, not multiplied by zero afterwards (0 * NaN is NaN).
 `losses.cross_entropy`; it is never clamped to the last row, nor counted from the end.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -26,7 +29,15 @@ def at_least_float32(values: Array) -> Array:
 
 def in_range(indices: Array, size: int) -> Array:
     """True where a table of this size has the row."""
+    indices = jnp.asarray(indices)
+    indices = indices.astype(jnp.promote_types(indices.dtype, jnp.int32))  # the size may not fit
     return (indices >= 0) & (indices < size)
+
+
+def one_hot(labels: Array, num_classes: int, dtype: Any = float) -> Array:
+    """Rows [..., C] with a one at the label; NaN for a label that is none of the C classes."""
+    rows = jax.nn.one_hot(labels, num_classes, dtype=dtype)
+    return nan_if(~in_range(labels, num_classes)[..., None], rows)
 
 
 def lookup(table: Array, indices: Array) -> Array:

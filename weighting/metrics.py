@@ -73,7 +73,7 @@ def confusion_matrix(
     known = in_range(labels, num_classes) & in_range(predictions, num_classes)
     rows, columns = (jnp.where(known, classes, 0) for classes in (labels, predictions))
     counts = jnp.zeros((num_classes, num_classes), keep.dtype)
-    return counts.at[rows, columns].add(nan_if(~known & (keep > 0), keep))
+    return nan_if(jnp.any(~known & (keep > 0)), counts.at[rows, columns].add(keep))
 
 
 def accuracy(labels: Array, predictions: Array, *, mask: Array | None = None) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from weighting._numbers import one_hot
 from weighting.difficulty.several_networks import mean_over_networks
 
 
@@ -76,7 +77,7 @@ def cross_entropy_bias_variance(
         )
     log_q = jax.nn.log_softmax(logits, axis=2)
     if labels.ndim == 1:
-        labels = jax.nn.one_hot(labels, logits.shape[2], dtype=log_q.dtype)
+        labels = one_hot(labels, logits.shape[2], log_q.dtype)
     log_y = jnp.log(jnp.where(labels > 0, labels, 1))
     error = mean_over_networks(jnp.sum(labels[None] * (log_y[None] - log_q), axis=2), mask=mask)
     mean_log_q = mean_over_networks(log_q, mask=mask).mean

@@ -17,6 +17,7 @@ from jax import Array
 from jax.core import Tracer
 
 from weighting._checks import check_choice
+from weighting._numbers import one_hot
 from weighting._types import PyTree
 from weighting.difficulty.bias_variance import (
     BiasVariance,
@@ -145,8 +146,8 @@ def generalization_error(
     if loss == "cross_entropy":
         return cross_entropy_bias_variance(predictions, targets, mask=mask)
     if loss == "brier":
-        one_hot = jax.nn.one_hot(targets, predictions.shape[-1], dtype=predictions.dtype)
-        return squared_bias_variance(jax.nn.softmax(predictions, axis=-1), one_hot, mask=mask)
+        truth = one_hot(targets, predictions.shape[-1], predictions.dtype)
+        return squared_bias_variance(jax.nn.softmax(predictions, axis=-1), truth, mask=mask)
     return squared_bias_variance(predictions, targets, mask=mask)
 
 

@@ -15,7 +15,7 @@ from jax import Array
 
 from weighting._arrays import safe_sqrt
 from weighting._checks import check_range
-from weighting._numbers import as_float, in_range, nan_if
+from weighting._numbers import as_float, in_range, nan_if, one_hot
 from weighting._types import ExampleLossFn, PyTree
 from weighting.difficulty import one_network
 from weighting.gradient_norms import per_example_gradient_norms
@@ -59,9 +59,8 @@ def el2n(logits: Array, labels: Array, *, mask: Array | None = None) -> Array:
       Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, arXiv:2107.07075.
     """
     log_p = _log_probabilities(logits)
-    error = jnp.exp(log_p) - jax.nn.one_hot(labels, log_p.shape[2], dtype=log_p.dtype)[None]
-    norm = safe_sqrt(jnp.sum(error**2, axis=2))
-    return _mean(nan_if(~in_range(labels, log_p.shape[2])[None], norm), mask)
+    error = jnp.exp(log_p) - one_hot(labels, log_p.shape[2], log_p.dtype)[None]
+    return _mean(safe_sqrt(jnp.sum(error**2, axis=2)), mask)
 
 
 def grand(

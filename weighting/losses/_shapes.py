@@ -6,6 +6,8 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from weighting._numbers import in_range, nan_if
+
 
 def check_classes(logits: Array, labels: Array) -> None:
     """Refuses anything but logits [B, C] with C >= 2 and integer labels [B]."""
@@ -24,8 +26,7 @@ def nan_outside(losses: Array, labels: Array, num_classes: int) -> Array:
     An index out of range would be clamped, and one below zero count from the end, so that another
     class would answer. The gradient keeps rows that are padding from spoiling others.
     """
-    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
-    return jnp.where((labels >= 0) & (labels < num_classes), losses, jnp.nan)
+    return nan_if(~in_range(labels, num_classes), losses)
 
 
 def log_sum_exp(values: Array) -> Array:

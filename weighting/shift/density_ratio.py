@@ -14,9 +14,9 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from weighting._arrays import at_least_float32
 from weighting._checks import check_positive, check_range, concrete
 from weighting._jaxopt import import_jaxopt
+from weighting._numbers import at_least_float32
 from weighting.base import mean_one
 from weighting.shift._mixture import mixture_proportions
 

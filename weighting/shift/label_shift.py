@@ -5,14 +5,13 @@ Label shift: p(x | y) stays, the class priors move from :math:`p_s` to :math:`q_
 `class_weights[labels]`. Where the training is over, `prior_corrected_logits` moves its predictions.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from weighting._arrays import at_least_float32
 from weighting._checks import check_positive, check_range, check_vector
+from weighting._numbers import at_least_float32, one_hot
 from weighting.shift._mixture import mixture_proportions
 from weighting.shift.density_ratio import class_prior_ratio
 
@@ -61,7 +60,8 @@ def bbse_class_weights(
             ("target_predictions", target_predictions),
         ]
     )
-    truth = jax.nn.one_hot(source_labels, num_classes, dtype=source.dtype)
+    _check_known("source_labels", source_labels, num_classes)
+    truth = one_hot(source_labels, num_classes, source.dtype)
     confusion = source.T @ truth / source.shape[0]
     determined = _check_invertible(confusion, regularization)
     priors, target_mean = jnp.mean(truth, axis=0), jnp.mean(target, axis=0)
@@ -191,10 +191,23 @@ def _check_invertible(confusion: Array, regularization: float | Array) -> bool |
     return determined
 
 
+def _check_known(name: str, classes: Array, num_classes: int) -> None:
+    """Refuses classes outside [0, C); traced ones give NaN later."""
+    if isinstance(classes, Tracer):
+        return
+    values = np.asarray(classes)
+    if values.size and (values.min() < 0 or values.max() >= num_classes):
+        raise ValueError(
+            f"{name} must lie in [0, {num_classes}); got {values.min()} to {values.max()}. Number "
+            "the classes from zero, or raise num_classes."
+        )
+
+
 def _as_probabilities(name: str, predictions: Array, num_classes: int) -> Array:
     predictions = jnp.asarray(predictions)
     if predictions.ndim == 1 and jnp.issubdtype(predictions.dtype, jnp.integer):
-        return jax.nn.one_hot(predictions, num_classes)
+        _check_known(name, predictions, num_classes)
+        return one_hot(predictions, num_classes)
     if predictions.ndim == 2 and predictions.shape[1] == num_classes:
         return at_least_float32(predictions)
     raise ValueError(
