@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import logging
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from experiments.tools.files import write_json
 
 PyTree = Any
+_MARGIN = 2**20  # bytes beside the arrays: descriptions, and blocks of the disk
 _DIGESTS = "sha256.json"  # in each checkpoint: orbax itself does not notice every changed byte
 
 
@@ -27,15 +32,19 @@ class Checkpoints:
 
     def save(self, step: int, tree: PyTree) -> None:
         """Saves a pytree of arrays and returns when it is on disk."""
-        folder = self.folder / str(step)
+        folder, hook = self.folder / str(step), sys.excepthook
+        _check_space(folder, tree)
+        sys.excepthook = _without_closed_loops
         try:
             self._manager.save(step, args=ocp.args.StandardSave(tree))
             self._manager.wait_until_finished()
         except Exception as error:  # orbax raises many types for a disk that is full
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it says the same, at length
             raise CheckpointError(
                 f"checkpoint {folder} cannot be written ({_first_line(error)}); earlier ones are "
                 "kept: free space there, or mend the folder, and go on with --resume"
             ) from error
+        sys.excepthook = hook  # after a failure, threads may go on for a while
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests = {str(path.relative_to(folder)): _sha256(path) for path in files}
         write_json(folder / _DIGESTS, digests)
@@ -77,6 +86,24 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the folder."""
         self._manager.close()
+
+
+def _check_space(folder: Path, tree: PyTree) -> None:
+    """Refuses to begin a checkpoint for which there is no space."""
+    sizes = [getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(tree)]
+    needed, free = sum(sizes) + _MARGIN, shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be written: the disk is full ({free / 1e6:.1f} MB are "
+            f"free, {needed / 1e6:.1f} needed); earlier ones are kept: free space there, and go on "
+            "with --resume"
+        )
+
+
+def _without_closed_loops(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Leaves out what threads of a failed write print; the failure itself is raised."""
+    if "Event loop is closed" not in str(error):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _first_line(error: Exception) -> str:

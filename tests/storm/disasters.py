@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ Expected = dict[str, np.ndarray]
 
 
 def two_processes(work: Path, cache: Path, expected: Expected) -> Outcome:
-    """A second process joins one that trains; then two start at once."""
+    """A second process joins one that trains (it is halted meanwhile); then two start at once."""
     held, words = 0, []
     for i, is_late in enumerate((True, False)):
         folder, logs = work / f"shared{i}", [work / "log1", work / "log2"]
@@ -22,8 +23,11 @@ def two_processes(work: Path, cache: Path, expected: Expected) -> Outcome:
         first = victim.start(arguments, cache, logs[0])
         if is_late:
             victim.wait_until(lambda folder=folder: victim.num_checkpoints(folder) > 2, first)
+            first.send_signal(signal.SIGSTOP)
         second = victim.start(arguments, cache, logs[1])
-        ended = [victim.finish(first, logs[0]), victim.finish(second, logs[1])]
+        ended = [victim.finish(second, logs[1])]
+        first.send_signal(signal.SIGCONT)
+        ended.append(victim.finish(first, logs[0]))
         refused = [e for e in ended if e.status == 1 and "another process is training" in e.shown]
         good = [e for e in ended if e.status == 0]
         held += len(refused) + len(good) == 2 and victim.is_same(folder, expected) and bool(good)
@@ -54,8 +58,10 @@ def full_disk(work: Path, cache: Path, expected: Expected) -> Outcome:
             again = victim.command([*victim.LONG, "--out", folder, "--resume"], cache, log)
             same = again.status == 0 and victim.is_same(folder, expected)
             held += refused and same
-            if not (refused and same):
-                words.append(f"{name}: {ended.shown[-300:]}")
+            if not refused:
+                words.append(f"{name}: {ended.shown[:300]}")
+            elif not same:
+                words.append(f"{name}, resumed: status {again.status}, {again.shown[:300]}")
             shutil.rmtree(folder)
     finally:
         subprocess.run(["umount", str(disk)], check=False)

@@ -25,7 +25,7 @@ from experiments.training.checkpoints import CheckpointError, Checkpoints
 from experiments.training.config import RunConfig
 from experiments.training.driver import NonFiniteError, load_source, train
 from experiments.training.run import TrainingRun
-from experiments.training.run_folder import RunFolderError
+from experiments.training.run_folder import RunFolderError, hold_folder
 from experiments.training.streams import class_balanced, shuffled
 
 TASK = TaskConfig(num_train=200, num_validation=60, num_test=100, num_clean=20, noise="uniform:0.3")
@@ -471,6 +471,48 @@ def test_if_all_checkpoints_are_damaged_nothing_is_touched(interrupted):
     for step in ("2", "3"):
         assert str(interrupted / "checkpoints" / step) in str(caught.value)
     assert files_in(interrupted) == before
+
+
+def test_a_checkpoint_that_finds_no_space_is_not_begun(interrupted, monkeypatch):
+    before = files_in(interrupted)
+    usage = shutil.disk_usage(interrupted)._replace(free=1000)
+    monkeypatch.setattr("experiments.training.checkpoints.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(CheckpointError, match=r"the disk is full \(0\.0 MB are free, 1\.\d needed"):
+        run(BASE, folder=interrupted, resume=True)
+    assert files_in(interrupted) == before
+
+
+def test_an_error_of_the_writer_names_the_checkpoint_and_keeps_the_others(interrupted, monkeypatch):
+    def fail(*arguments, **options):
+        raise ValueError("RESOURCE_EXHAUSTED: no space\nand more")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", fail)
+    with pytest.raises(CheckpointError) as caught:
+        run(BASE, folder=interrupted, resume=True)
+    message = str(caught.value)
+    assert "4 cannot be written (ValueError: RESOURCE_EXHAUSTED: no space); earlier" in message
+    assert final_snapshot(interrupted, BASE)[0] == 3
+
+
+def test_two_processes_do_not_train_in_one_folder(interrupted, finished):
+    before = files_in(interrupted)
+    with (
+        hold_folder(interrupted),
+        pytest.raises(RunFolderError, match=r"another process is training in .*; wait for it"),
+    ):
+        run(BASE, folder=interrupted, resume=True)
+    assert files_in(interrupted) == before
+    (interrupted / "tmpabc.tmp").write_text("left by a kill")
+    run(BASE, folder=interrupted, resume=True)
+    assert not (interrupted / "tmpabc.tmp").exists()
+    assert_same_run(interrupted, finished, BASE)
+
+
+def test_a_flipped_digit_of_a_config_is_noticed(interrupted):
+    path = interrupted / "config.json"
+    path.write_text(path.read_text().replace('"learning_rate": 0.1', '"learning_rate": 0.2'))
+    with pytest.raises(RunFolderError, match=r"config\.json is damaged: its digest is of another"):
+        run(BASE, folder=interrupted, resume=True)
 
 
 # --- folders ----------------------------------------------------------------------------------
