@@ -202,9 +202,8 @@ def _gaps(norm: Array, regularization: float | Array, valid: Array) -> Array:
     """
     bound = 2.0 * norm.shape[0]
     largest = jnp.max(jnp.where(valid, norm, -jnp.inf))
-    below = jnp.where(valid, largest - norm, 0)
-    gaps = jnp.where(below == 0, 0, below / (2 * regularization))  # not 0 / 0 at a tiny lambda
-    return jnp.where(valid, jnp.minimum(gaps, bound), bound)
+    divisor = jnp.maximum(2 * regularization, jnp.finfo(norm.dtype).tiny)  # it may round to zero
+    return jnp.where(valid, jnp.minimum((largest - norm) / divisor, bound), bound)
 
 
 def _project(gaps: Array, valid: Array) -> Array:

@@ -85,9 +85,9 @@ def test_invariances(float64):
     np.testing.assert_allclose(
         weights(values - 9.0, "exponential"), weights(values, "exponential"), rtol=1e-12
     )
-    np.testing.assert_allclose(
-        weights(9.0 * values - 4, "inverse"), weights(values, "inverse"), rtol=1e-10
-    )
+    for scale in (9.0, 0.01):
+        scaled = weights(scale * values - 4, "inverse")
+        np.testing.assert_allclose(scaled, weights(values, "inverse"), rtol=1e-10)
 
 
 def test_traced_over_strengths_and_bounds():
