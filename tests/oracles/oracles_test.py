@@ -86,20 +86,21 @@ class Case(NamedTuple):
     def results(self, dtype, *, derivatives):
         """The value and the derivatives, by a compiled program that like rows share.
 
-        With derivatives the numbers among the arguments are traced, too, where one of them is
-        differentiated or the method is a loss; without, they are Python's, as a user writes them.
+        The numbers among the arguments are Python's, as a user writes them, but for those of losses
+        and those that are differentiated: these are traced.
         """
         inputs, given = self.inputs(dtype), self.row["arguments"]
         if self.table["call"] == "host":
             return self.call(inputs, given), {}
-        by = tuple(self.row.get("gradient", {})) if derivatives else ()
+        differentiated = {name for row in self.table["rows"] for name in row.get("gradient", {})}
+        by = sorted(differentiated & {*inputs, *given}) if derivatives else []
         traced = {
             name: as_array(part, dtype)
             for name, part in given.items()
-            if derivatives and type(part) is float and (name in by or self.table["call"] == "loss")
+            if isinstance(part, float) and (name in by or self.table["call"] == "loss")
         }
         fixed = {name: part for name, part in given.items() if name not in traced}
-        key = (id(self.table), json.dumps(fixed), by, dtype)
+        key = (id(self.table), json.dumps(fixed), *by, *traced, dtype)
         if key not in PROGRAMS:
             PROGRAMS[key] = jax.jit(partial(self.program, fixed, by))
         return PROGRAMS[key](inputs, traced)
