@@ -57,8 +57,6 @@ WANTED = {
     "max_margin",
     "el2n",
 }
-
-
 PROGRAMS = {}  # compiled, by table, fixed arguments, derivatives and type
 
 
@@ -167,7 +165,13 @@ def test_values_in_double_precision(case, float64):
     case.compare(value, case.row["value"])
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def quick(name, case):
+    """A parameter of the test; slow, for its own compilation, if the arguments are special."""
+    is_usual = case.row["arguments"] == case.table["rows"][0]["arguments"]
+    return pytest.param(case, id=name, marks=() if is_usual else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", [quick(*item) for item in CASES.items()])
 def test_values_in_single_precision(case):
     value, _ = case.results(jnp.float32, derivatives=False)
     case.compare(value, case.row["value"])
