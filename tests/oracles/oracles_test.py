@@ -57,8 +57,6 @@ WANTED = {
     "max_margin",
     "el2n",
 }
-
-
 PROGRAMS = {}  # compiled, by table, fixed arguments, derivatives and type
 
 
@@ -86,20 +84,21 @@ class Case(NamedTuple):
     def results(self, dtype, *, derivatives):
         """The value and the derivatives, by a compiled program that like rows share.
 
-        With derivatives the numbers among the arguments are traced, too, where one of them is
-        differentiated or the method is a loss; without, they are Python's, as a user writes them.
+        The numbers among the arguments are Python's, as a user writes them, but for those of losses
+        and those that are differentiated: these are traced.
         """
         inputs, given = self.inputs(dtype), self.row["arguments"]
         if self.table["call"] == "host":
             return self.call(inputs, given), {}
-        by = tuple(self.row.get("gradient", {})) if derivatives else ()
+        differentiated = {name for row in self.table["rows"] for name in row.get("gradient", {})}
+        by = sorted(differentiated & {*inputs, *given}) if derivatives else []
         traced = {
             name: as_array(part, dtype)
             for name, part in given.items()
-            if derivatives and type(part) is float and (name in by or self.table["call"] == "loss")
+            if isinstance(part, float) and (name in by or self.table["call"] == "loss")
         }
         fixed = {name: part for name, part in given.items() if name not in traced}
-        key = (id(self.table), json.dumps(fixed), by, dtype)
+        key = (id(self.table), json.dumps(fixed), *by, *traced, dtype)
         if key not in PROGRAMS:
             PROGRAMS[key] = jax.jit(partial(self.program, fixed, by))
         return PROGRAMS[key](inputs, traced)
@@ -166,7 +165,13 @@ def test_values_in_double_precision(case, float64):
     case.compare(value, case.row["value"])
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def quick(name, case):
+    """A parameter of the test; slow, for its own compilation, if the arguments are special."""
+    is_usual = case.row["arguments"] == case.table["rows"][0]["arguments"]
+    return pytest.param(case, id=name, marks=() if is_usual else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", [quick(*item) for item in CASES.items()])
 def test_values_in_single_precision(case):
     value, _ = case.results(jnp.float32, derivatives=False)
     case.compare(value, case.row["value"])

@@ -114,14 +114,20 @@ def _meta_gradient():
                 losses_fn=losses_fn,
                 clean_fn=clean_fn,
                 params=params,
-                rate=Decimal(rate),
             )
-            gradient = partial(jacobian, formula)
-            slopes = {"psi": jacobian(gradient, exact(psi))}
+
+            def gradient(psi, rate, formula=formula):
+                return jacobian(partial(formula, rate=rate), psi)
+
+            point, number = exact(psi), Decimal(rate)
+            slopes = {
+                "psi": jacobian(partial(gradient, rate=number), point),
+                "learning_rate": jacobian(partial(gradient, point), number),
+            }
             arguments = {"loss": loss, "learning_rate": rate}
             name = f"{loss} losses, rate {rate}, weights sigmoid(psi_0 + psi_1 loss)"
             inputs = {**PROBLEM, "psi": psi}
-            rows.append(row(inputs, gradient(exact(psi)), slopes, arguments, name))
+            rows.append(row(inputs, gradient(point, number), slopes, arguments, name))
     source = (
         "Shu et al. 2019 (arXiv:1902.07379): d/d psi of G(theta - alpha mean(w_i(psi) grad f_i))"
     )

@@ -49,13 +49,13 @@ def projection_slopes(gains, regularization):
     _, support = projection(gains, regularization)
     size, slope = len(support), 1 / (2 * Fraction(regularization))
     mean = sum(Fraction(gains[i]) for i in support) / size
+    on = [int(i in support) for i in range(len(gains))]
     by_gains = [
-        [slope * ((i == j) - Fraction(1, size)) * (i in support and j in support) for j in everyone]
-        for everyone in [range(len(gains))]
-        for i in everyone
+        [slope * ((i == j) - Fraction(1, size)) * row_on * on_too for j, on_too in enumerate(on)]
+        for i, row_on in enumerate(on)
     ]
     shrink = slope / Fraction(regularization)
-    by_lambda = [-shrink * (Fraction(g) - mean) * (i in support) for i, g in enumerate(gains)]
+    by_lambda = [-shrink * (Fraction(g) - mean) * here for g, here in zip(gains, on, strict=True)]
     return by_gains, by_lambda
 
 
@@ -221,14 +221,16 @@ def _superloss_table():
 def _superloss_average_table():
     losses = [[0.5, 2.0, 0.125], [1.0, 0.25, 3.0], [0.75, 0.5, 0.25]]
     rows = []
-    for regularization, decay in ((1.0, 0.9), (2.0, 0.5)):
-        formula = partial(
-            averaged_confidence, regularization=Decimal(regularization), decay=Decimal(decay)
-        )
-        point = exact(losses)
-        slopes = {"losses": jacobian(formula, point)}
+    decay = 0.9
+    for regularization in (1.0, 2.0):
+        formula = partial(averaged_confidence, decay=Decimal(decay))
+        point, number = exact(losses), Decimal(regularization)
+        slopes = {
+            "losses": jacobian(partial(formula, regularization=number), point),
+            "regularization": jacobian(partial(formula, point), number),
+        }
         arguments = {"regularization": regularization, "decay": decay}
-        rows.append(row({"losses": losses}, formula(point), slopes, arguments))
+        rows.append(row({"losses": losses}, formula(point, number), slopes, arguments))
     source = (
         "Castells et al. 2020; tau the exponential average of the batches' mean losses over the "
         "total weight of its terms, and weights of mean one, as our docstring says"
