@@ -21,7 +21,6 @@ from tests.oracles.arithmetic import evaluate
 
 FIELDS = {"method", "call", "source", "computed", "tolerance", "rows"}
 MAY_IMPORT = {"numpy", "scipy", "sklearn", "tests", *sys.stdlib_module_names}
-TIES = {"low_weights": "squared_gradient_norms", "chi_square_dro": "losses"}
 WANTED = {
     "losses.cross_entropy",
     "losses.focal",
@@ -177,21 +176,7 @@ def test_values_in_single_precision(case):
     case.compare(value, case.row["value"])
 
 
-def tied_for_largest(values):
-    return values.count(max(values)) > 1
-
-
-def marked(name, case, by):
-    """A parameter of the test, that must fail where the library is known to be wrong."""
-    ties = by == TIES.get(case.table["method"]) and tied_for_largest(case.row["inputs"][by])
-    reason = "the Jacobian of low_weights leaves out examples that tie for the largest norm"
-    marks = pytest.mark.xfail(strict=True, reason=reason) if ties else ()
-    return pytest.param(case, by, id=name, marks=marks)
-
-
-@pytest.mark.parametrize(
-    ("case", "by"), [marked(name, *pair) for name, pair in DERIVATIVES.items()]
-)
+@pytest.mark.parametrize(("case", "by"), DERIVATIVES.values(), ids=list(DERIVATIVES))
 def test_derivatives(case, by, float64):
     _, derivatives = case.results(jnp.float64, derivatives=True)
     case.compare(derivatives[by], case.row["gradient"][by])
