@@ -42,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.keep:
         result = {"counts": reporting.counts(rows), "mutants": rows}
         (ROOT / "results" / "mutants.json").write_text(json.dumps(result, indent=1) + "\n")
-        command = f"python -m tests.mutants --count {options.count} --seed {options.seed} --keep"
-        (ROOT / "docs" / "mutants.md").write_text(reporting.page(rows, command))
+        files = " ".join(["", "--files", *options.files]) if options.files else ""
+        command = f"python -m tests.mutants --count {options.count} --seed {options.seed}{files}"
+        (ROOT / "docs" / "mutants.md").write_text(reporting.page(rows, f"{command} --keep"))
     return int(any(row["status"] == reporting.SURVIVED for row in rows))
 
 
