@@ -1,6 +1,6 @@
 """`python -m tests.storm`: kills, full disks, closed folders and damaged files, by hand.
 
-Ten minutes on two cores. Prints a table, exits 1 if a promise was broken; `--page FILE` writes the
+Prints a table and how long it took, exits 1 if a promise was broken; `--page FILE` writes the
 table between the page's marks, with the command and its seed.
 """
 
