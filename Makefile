@@ -12,7 +12,7 @@ help:
 	@echo "make mutants    do the tests notice small faults in weighting/? (about an hour)"
 	@echo "make lint       formatting, lint and types"
 	@echo "make bench      step-time ratios on this machine, into runs/benchmarks; KEEP=--keep writes results/benchmarks.json, too"
-	@echo "make storm      kills, full disks, damaged files (ten minutes); see docs/reliability.md"
+	@echo "make storm      kills, full disks, damaged files (many minutes); see docs/reliability.md"
 	@echo "With a GPU: make demo EXTRA=requirements-gpu.txt.  Another interpreter: make demo PYTHON=python3.12"
 
 .venv/installed: requirements.txt $(EXTRA)

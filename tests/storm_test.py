@@ -60,6 +60,14 @@ def test_the_page_is_written_between_its_marks(tmp_path):
     assert "| kills | 3 | 3 | fine |" in text
     assert "--seed 7 --page docs/page.md" in text
     assert "old" not in text
+    write_table(page, table([Outcome("damage", 2, 1, "bad"), Outcome("kills", 4, 4, "fine")]), 8)
+    lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert lines == [
+        "| what | cases | as promised | how |",
+        "|---|---|---|---|",
+        "| kills | 4 | 4 | fine |",
+        "| damage | 2 | 1 | bad |",
+    ]
     page.write_text("no marks")
     with pytest.raises(ValueError, match="has no marks"):
         write_table(page, [], 0)

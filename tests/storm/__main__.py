@@ -1,12 +1,13 @@
 """`python -m tests.storm`: kills, full disks, closed folders and damaged files, by hand.
 
-Ten minutes on two cores. Prints a table, exits 1 if a promise was broken; `--page FILE` writes the
+Prints a table and how long it took, exits 1 if a promise was broken; `--page FILE` writes the
 table between the page's marks, with the command and its seed.
 """
 
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="page to write the table into")
     options = parser.parse_args(arguments)
     begin = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and unmounts, and deletes
     with tempfile.TemporaryDirectory(prefix="storm") as folder:
         outcomes = storm(Path(folder), options.only, options.kills, options.seed)
     rows = table(outcomes)
@@ -67,7 +69,7 @@ def _kills(work: Path, cache: Path, count: int, rng: random.Random) -> list[Outc
     assert victim.here(["report", "--results", results]).status == 0
     others = count // 5
     return [
-        *kills.kill_trainings(work, cache, expected, count - 2 * others, rng),
+        kills.kill_trainings(work, cache, expected, count - 2 * others, rng),
         kills.kill_reports(work, cache, finished, others, rng),
         kills.kill_pages(work, cache, results, others, rng),
     ]
@@ -111,13 +113,18 @@ def table(outcomes: Sequence[Outcome]) -> list[list[str]]:
 
 
 def write_table(page: Path, rows: Sequence[Sequence[str]], seed: int) -> None:
-    """Puts the table between the page's marks."""
+    """Puts the table between the page's marks; rows of parts that were not run stay."""
     before, _, rest = page.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
+    old, found, after = rest.partition(END)
     if not found:
         raise ValueError(f"{page} has no marks {BEGIN} and {END}")
+    (header, _, *lines), known = markdown(rows).splitlines(), {}
+    for line in [*(line for line in old.splitlines()[4:] if line.startswith("| ")), *lines]:
+        known[line.split(" | ")[0]] = line
     own = f"Written by `python -m tests.storm --seed {seed} --page docs/{page.name}`:"
-    write_text(page, f"{before}{BEGIN}\n{own}\n\n{markdown(rows)}\n{END}{after}")
+    rule = "|" + "---|" * len(rows[0])
+    text = "\n".join([own, "", header, rule, *known.values()])
+    write_text(page, f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 if __name__ == "__main__":
