@@ -107,6 +107,11 @@ def guarded(
             missing |= ~known
             signals = signals._replace(indices=jnp.where(known, signals.indices, num_examples))
         weights, state = update(weights, state, signals, **extra)
+        if jnp.shape(weights) != missing.shape:
+            raise ValueError(
+                f"a scheme must give weights of shape {missing.shape}, one for every example of "
+                f"the batch; got shape {jnp.shape(weights)}"
+            )
         weights = nan_if(missing, weights)
         return weights if signals.mask is None else keep_rows(valid, weights), state
 

@@ -141,8 +141,12 @@ def step_of(scheme, **options):
     )
 
 
+def as_batch(rows, **more):
+    return Batch(**{key: value for key, value in rows.items() if key != "weights"}, **more)
+
+
 def batches(seed=0):
-    """A batch with padding, the same with everything wrong in it, and the one without it."""
+    """A batch with padding, and the same with everything wrong in it."""
     plain = make_batch(seed)
     plain["mask"][PADDING] = 0
     clean = make_batch(99)
@@ -150,7 +154,7 @@ def batches(seed=0):
     wrong = [{key: value.copy() for key, value in rows.items()} for rows in (plain, clean)]
     for rows, place in zip(wrong, (PADDING, 0), strict=True):
         rows["inputs"][place], rows["labels"][place], rows["indices"][place] = np.nan, -100, -1
-    return [Batch(**rows, clean=Batch(**kept)) for rows, kept in ((plain, clean), wrong)]
+    return [as_batch(rows, clean=as_batch(kept)) for rows, kept in ((plain, clean), wrong)]
 
 
 NEED_THE_NETWORK = [
@@ -205,7 +209,7 @@ def test_an_ignored_label_is_padding():
     rows["labels"][4] = -100
     rows["mask"] = weighting.labels_mask(rows["labels"])
     step = step_of(scheme)
-    masked, without = step(state, Batch(**rows)), step(state, Batch(**removed))
+    masked, without = step(state, as_batch(rows)), step(state, as_batch(removed))
     for key in PARAMS:
         np.testing.assert_allclose(
             masked[0].params[key], without[0].params[key], rtol=1e-5, atol=1e-6
@@ -219,7 +223,7 @@ def test_nan_inputs_that_count_show_in_the_metrics():
     state = weighting.init_train_state(jax.random.key(0), PARAMS, scheme, optimizer)
     rows = make_batch()
     rows["inputs"][1] = np.nan
-    _, metrics = step_of(scheme)(state, Batch(**rows))
+    _, metrics = step_of(scheme)(state, as_batch(rows))
     assert np.isnan(metrics.weights[1])
     assert np.isnan(metrics.weighted_loss)
 

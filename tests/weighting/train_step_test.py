@@ -142,8 +142,8 @@ def test_plain_step_has_the_operation_count_of_value_and_grad():
         jax.jit(fn).lower(state, batch).compile().cost_analysis()["flops"]
         for fn in (own, reference)
     ]
-    # applying the weights, and looking for NaN in the logits: some operations per example and class
-    assert abs(counts[0] - counts[1]) <= 12 * BATCH * CLASSES
+    # applying the weights, and looking for NaN in losses and logits: not a product more
+    assert abs(counts[0] - counts[1]) <= 16 * BATCH * CLASSES < DIM * BATCH * 256
     texts = [jax.jit(fn).lower(state, batch).as_text() for fn in (own, reference)]
     assert texts[0].count("dot_general") == texts[1].count("dot_general")
 

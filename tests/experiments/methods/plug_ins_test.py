@@ -241,8 +241,8 @@ def test_what_is_wrong_in_a_factory_is_said_with_its_line(text, message, files):
     [
         (
             "wrong_shape",
-            "FILES/schemes.py:22: FILES/schemes.py:wrong_shape must give weights of shape (3,), "
-            "one for every example of the batch; got float32[3, 1]",
+            "FILES/schemes.py:22: FILES/schemes.py:wrong_shape raised ValueError: a scheme must "
+            "give weights of shape (3,), one for every example of the batch; got shape (3, 1)",
         ),
         (
             "fails_later",

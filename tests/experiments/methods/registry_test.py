@@ -45,7 +45,9 @@ def test_every_public_method_has_a_record():
         if "Weighting"
         in str(getattr(getattr(weighting, name), "__annotations__", {}).get("return"))
     }
-    assert schemes - {"stateless", "chain", "scheduled", "fade_in"} <= names("scheme", "part")
+    assert schemes - {"stateless", "guarded", "chain", "scheduled", "fade_in"} <= names(
+        "scheme", "part"
+    )
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.kind}-{record.name}")

@@ -128,7 +128,7 @@ def test_one_linearization_per_network():
             step = jax.vmap(step, in_axes=(0, None))
         compiled = jax.jit(lambda s, b, step=step: step(s, b)[0]).lower(state, batch).compile()
         counts.append(compiled.cost_analysis()["flops"])
-    assert abs(counts[1] - counts[0]) <= 200 < 1e-2 * counts[0]
+    assert abs(counts[1] - counts[0]) <= 300 < 1e-2 * counts[0]
 
 
 def test_three_networks_are_refused():
