@@ -94,14 +94,16 @@ def write_method(
 ) -> str:
     """The text of a method with these settings, as short as it can be; `parse_methods` reads it."""
     last = max((i + 1 for i, p in enumerate(entry.parameters) if p.name in numbers), default=0)
-    values = [numbers.get(p.name, p.default) for p in entry.parameters[:last]]
+    values = [_written_number(numbers.get(p.name, p.default), p) for p in entry.parameters[:last]]
     others = {o.name: choices.get(o.name, o.choices[0]) for o in entry.options}
     chosen = [f"{o.name}={others[o.name]}" for o in entry.options if others[o.name] != o.choices[0]]
-    return ":".join([name, *map(_written_number, values), *chosen])
+    return ":".join([name, *values, *chosen])
 
 
-def _written_number(value: float) -> str:
+def _written_number(value: float | None, parameter: Parameter) -> str:
     """As short as it can be without becoming another number."""
+    if value is None:
+        raise ValueError(f"{parameter.name} has no default: give it")
     short = f"{value:g}"
     written = short if float(short) == value else repr(value)
     return written.replace("e+0", "e").replace("e+", "e")
