@@ -120,10 +120,8 @@ def guarded(
 
 def _without_padding(signals: Signals, valid: Array) -> Signals:
     """The signals with zeros in the place of padding."""
-    rows = signals._asdict()
-    mask = rows.pop("mask")
-    kept = {k: None if v is None else keep_rows(valid, jnp.asarray(v)) for k, v in rows.items()}
-    return Signals(**kept, mask=mask)
+    kept = jax.tree.map(lambda rows: keep_rows(valid, jnp.asarray(rows)), signals)
+    return kept._replace(mask=signals.mask)
 
 
 def _has_nan(signals: Signals) -> Array:
