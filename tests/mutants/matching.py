@@ -14,6 +14,7 @@ LOSSES = "weighting/losses/losses_test.py"
 GRADIENTS = "weighting/losses/gradients_test.py"
 MASKED = "weighting/losses/masked_classes_test.py"
 INTEGERS = "weighting/integers_test.py"
+UNKNOWN = "weighting/unknown_classes_test.py"
 MISSING = "weighting/missing_values_test.py"
 SHIFT = ["weighting/shift/label_shift_test.py", "weighting/shift/density_ratio_test.py"]
 # Files without a test file of their name, or with more than that one; names below tests/.
@@ -22,7 +23,7 @@ MATCHING = {
     "_checks.py": ["weighting/schemes/low_test.py", "weighting/schemes/lookahead_test.py", PARTS],
     "_jaxopt.py": ["weighting/schemes/low_test.py"],
     "_layers.py": ["weighting/layerwise_test.py"],
-    "_numbers.py": [INTEGERS, MISSING],
+    "_numbers.py": [UNKNOWN, INTEGERS, MISSING],
     "base.py": ["weighting/train_step_test.py", PARTS, MISSING],
     "gradient_norms.py": [
         "weighting/schemes/low_test.py",

@@ -7,6 +7,7 @@ import pytest
 
 import weighting as w
 from weighting import metrics
+from weighting._numbers import one_hot
 
 LOGITS = jnp.array([[3.0, 0.0, 1.0], [0.0, 0.5, 2.0], [1.0, 4.0, 0.0]])
 COUNTS = jnp.array([3, 1, 2])
@@ -84,3 +85,9 @@ def test_label_shift_refuses_unknown_classes(wrong):
             w.bbse_class_weights(*arguments, 3)
     traced = jax.jit(lambda labels: w.bbse_class_weights(known, labels, known, 3))
     assert np.all(np.isnan(traced(unknown)))
+
+
+def test_rows_of_one_hot_have_the_type_that_was_asked_for():
+    rows = one_hot(jnp.array([1, -1, 3]), 3, jnp.bfloat16)
+    assert rows.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(rows.astype(float), [[0, 1, 0], [np.nan] * 3, [np.nan] * 3])
