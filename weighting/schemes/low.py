@@ -17,7 +17,7 @@ from weighting import gradient_norms as norms
 from weighting._arrays import read_features, read_labels, read_logits
 from weighting._checks import check_choice, check_positive, check_vector, require
 from weighting._jaxopt import import_jaxopt
-from weighting._numbers import as_float, keep_rows
+from weighting._numbers import as_float, at_least_float32, keep_rows
 from weighting.base import Signals, Weighting, guarded, is_valid
 from weighting.linearize import masked_mean
 
@@ -61,11 +61,12 @@ def low_weights(
     check_vector("squared_gradient_norms", squared_gradient_norms)
     check_positive("regularization", regularization)
     check_choice("solver", solver, SOLVERS)
-    norm = as_float(squared_gradient_norms)
+    norm = at_least_float32(squared_gradient_norms)  # half precision cannot count to a batch
     valid = is_valid(mask, norm)
     gaps = _gaps(norm, regularization, valid)
     solve = _project if solver == "projection" else _solve_osqp
-    return keep_rows(valid, solve(gaps, valid)).astype(norm.dtype)
+    weights = keep_rows(valid, solve(gaps, valid))
+    return weights.astype(as_float(squared_gradient_norms).dtype)
 
 
 def low_kkt_residual(

@@ -388,3 +388,11 @@ def test_a_nan_reaches_the_weights_unless_it_is_padding():
     assert np.all(np.isnan(low_weights(norms, 0.1)))
     weights = low_weights(norms, 0.5, mask=jnp.array([1, 0, 1]))
     np.testing.assert_allclose(weights, [1.25, 0, 0.75], rtol=1e-6)
+
+
+def test_half_precision_loses_its_own_rounding_alone():
+    norms = jnp.asarray(random_norms(8, 1024), jnp.bfloat16)
+    weights = low_weights(norms, 0.3)
+    assert weights.dtype == jnp.bfloat16
+    expected = low_weights(norms.astype(jnp.float32), 0.3)
+    np.testing.assert_allclose(weights.astype(jnp.float32), expected, rtol=2**-8)
