@@ -60,7 +60,7 @@ def run_command(work: Callable[[], int | None], *, go_on: str = "") -> int:
         return refuse(explain_os_error(error), FAILURE)
     except ValueError as error:
         return refuse(error, USAGE)
-    except RuntimeError as error:
+    except (RuntimeError, ImportError) as error:
         return refuse(error, FAILURE)
     except KeyboardInterrupt:
         print(f"\ninterrupted{go_on and '; '}{go_on}", file=sys.stderr)
@@ -101,6 +101,8 @@ def read_arguments(
         command = next((word for word in arguments[:1] if word in commands), "")
         see = f"see {' '.join([prog, command]).strip()} --help"
         sys.exit(refuse(_unframed(box.getvalue(), see), USAGE))
+    except ImportError as error:  # of a package that an argument needs
+        sys.exit(refuse(error, FAILURE))
     finally:
         if columns is None:
             del os.environ["COLUMNS"]

@@ -21,7 +21,7 @@ SHIFT = ["weighting/shift/label_shift_test.py", "weighting/shift/density_ratio_t
 MATCHING = {
     "_arrays.py": ["weighting/train_step_test.py", "weighting/difficulty/history_test.py", PARTS],
     "_checks.py": ["weighting/schemes/low_test.py", "weighting/schemes/lookahead_test.py", PARTS],
-    "_jaxopt.py": ["weighting/schemes/low_test.py"],
+    "_jaxopt.py": ["weighting/without_jaxopt_test.py", "weighting/schemes/low_test.py"],
     "_layers.py": ["weighting/layerwise_test.py"],
     "_numbers.py": [UNKNOWN, INTEGERS, MISSING],
     "base.py": ["weighting/train_step_test.py", PARTS, MISSING],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-HAS_CVXOPT = importlib.util.find_spec("cvxopt") is not None
+HAS_CVXOPT, HAS_JAXOPT = (importlib.util.find_spec(p) is not None for p in ("cvxopt", "jaxopt"))
 
 
 def random_norms(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

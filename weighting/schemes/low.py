@@ -52,6 +52,7 @@ def low_weights(
 
     Raises:
       ValueError: for a regularization that is not positive, or g that is not a vector.
+      ImportError: "osqp" without jaxopt.
 
     Example:
       >>> import jax.numpy as jnp
@@ -134,6 +135,8 @@ def low(
     """
     check_positive("regularization", regularization)
     check_choice("solver", solver, SOLVERS)
+    if solver == "osqp":
+        import_jaxopt()  # refused here, before any work
     check_choice("gradient", gradient, GRADIENTS)
     check_choice("gradient_scale", gradient_scale, SCALES)
 

@@ -6,17 +6,21 @@ of any others): estimate once, then train with the weights as constants. How man
 target's risk rests on is `metrics.effective_sample_size` of the weights; a handful is a warning.
 """
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 from jax.core import Tracer
 
 from weighting._checks import check_positive, check_range, concrete
-from weighting._jaxopt import import_jaxopt
 from weighting._numbers import at_least_float32
+from weighting._types import PyTree
 from weighting.base import mean_one
 from weighting.shift._mixture import mixture_proportions
 
@@ -100,20 +104,15 @@ def classifier_ratio(
     center, scale = jnp.mean(inputs, axis=0), jnp.std(inputs, axis=0)
     scale = jnp.where(scale > 0, scale, 1)
 
-    def log_odds(params: tuple[Array, Array], x: Array) -> Array:
-        return ((x - center[None]) / scale[None]) @ params[0] + params[1]
-
-    def objective(params: tuple[Array, Array]) -> Array:
-        loss = jnp.mean(jax.nn.softplus(-signs * log_odds(params, inputs)))
-        return loss + regularization / 2 * jnp.sum((params[0] / scale) ** 2)
-
-    start = (jnp.zeros(inputs.shape[1], inputs.dtype), jnp.zeros((), inputs.dtype))
     tolerance = 1e-9 if inputs.dtype == jnp.float64 else 1e-5
-    solver = import_jaxopt().LBFGS(
-        objective, maxiter=max_iterations, tol=tolerance, linesearch="backtracking"
-    )
-    solution = solver.run(start).params
-    log_ratio = log_odds(solution, source if points is None else at_least_float32(points))
+    start = (jnp.zeros(inputs.shape[1], inputs.dtype), jnp.zeros((), inputs.dtype))
+    data = ((inputs - center[None]) / scale[None], signs, 1 / scale, jnp.asarray(regularization))
+    solution = _minimizer(_logistic_regression, tolerance, max_iterations, start, data)
+
+    def log_odds(x: Array) -> Array:
+        return ((x - center[None]) / scale[None]) @ solution[0] + solution[1]
+
+    log_ratio = log_odds(source if points is None else at_least_float32(points))
     log_ratio = jnp.minimum(log_ratio + jnp.log(len(source) / len(target)), jnp.log(clip))
     if normalize:  # a common factor drops out: take it out of the exponent, which may overflow
         log_ratio = log_ratio - jnp.max(log_ratio)
@@ -299,6 +298,64 @@ def kliep_ratio(
     proportions = mixture_proportions(densities, start.astype(basis.dtype), num_iterations)
     at_points = basis if points is None else _kernel(points, centers, bandwidth)
     return _finish(at_points @ (proportions * per_mass), clip, normalize, overlap)
+
+
+def _logistic_regression(params: tuple[Array, Array], data: tuple[Array, ...]) -> Array:
+    """The regularized risk of log odds v.x + b; the penalty is that of `scales` * v."""
+    inputs, signs, scales, regularization = data
+    loss = jnp.mean(jax.nn.softplus(-signs * (inputs @ params[0] + params[1])))
+    return loss + regularization / 2 * jnp.sum((params[0] * scales) ** 2)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _minimizer(
+    objective: Callable[[PyTree, PyTree], Array],
+    tolerance: float,
+    max_iterations: int,
+    start: PyTree,
+    data: PyTree,
+) -> PyTree:
+    """Where the gradient of a strictly convex objective(params, data) has norm `tolerance`: L-BFGS.
+
+    Its derivative by the data is the minimizer's (the implicit function theorem), not that of the
+    iterations.
+    """
+    optimizer, objective = optax.lbfgs(), functools.partial(objective, data=data)
+    evaluate = optax.value_and_grad_from_state(objective)
+
+    def step(carry: tuple[PyTree, Any, Array]) -> tuple[PyTree, Any, Array]:
+        params, state, count = carry
+        value, gradient = evaluate(params, state=state)
+        updates, state = optimizer.update(
+            gradient, state, params, value=value, grad=gradient, value_fn=objective
+        )
+        return optax.apply_updates(params, updates), state, count + 1
+
+    def unfinished(carry: tuple[PyTree, Any, Array]) -> Array:
+        params, _, count = carry
+        return (optax.tree.norm(jax.grad(objective)(params)) > tolerance) & (count < max_iterations)
+
+    carry = (start, optimizer.init(start), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(unfinished, step, carry)[0]
+
+
+@_minimizer.defjvp
+def _minimizer_jvp(
+    objective: Callable, tolerance: float, max_iterations: int, primals: tuple, tangents: tuple
+) -> tuple[PyTree, PyTree]:
+    (start, data), (_, direction) = primals, tangents
+    solution = _minimizer(objective, tolerance, max_iterations, start, data)
+    gradient = jax.grad(objective)
+    by_data = jax.jvp(lambda data: gradient(solution, data), (data,), (direction,))[1]
+
+    def hessian(vector: PyTree) -> PyTree:
+        return jax.jvp(lambda params: gradient(params, data), (solution,), (vector,))[1]
+
+    def solve(matvec: Callable, right: PyTree) -> PyTree:
+        return jax.scipy.sparse.linalg.cg(matvec, right, tol=tolerance)[0]
+
+    tangent = jax.lax.custom_linear_solve(hessian, by_data, solve, symmetric=True)
+    return solution, jax.tree.map(jnp.negative, tangent)
 
 
 def _finish(

@@ -108,6 +108,25 @@ def test_classifier_is_scikit_learns_logistic_regression(float64):
     np.testing.assert_allclose(strong, np.ones(60), atol=1e-5)
 
 
+def test_classifier_is_differentiated_at_its_minimum(float64):
+    """By the implicit function theorem; the reference is central differences of the whole fit."""
+    source, target = samples(60, 40)
+    coefficients = jnp.sin(jnp.arange(60.0))
+
+    def value(source, regularization):
+        return coefficients @ classifier_ratio(source, target, regularization=regularization)
+
+    by_source, by_regularization = jax.jit(jax.grad(value, (0, 1)))(source, 0.02)
+    step = 1e-4
+    change = value(source, 0.02 + step) - value(source, 0.02 - step)
+    np.testing.assert_allclose(by_regularization, change / (2 * step), rtol=1e-4)
+    move = jnp.zeros_like(source).at[3, 1].set(step)
+    change = value(source + move, 0.02) - value(source - move, 0.02)
+    np.testing.assert_allclose(by_source[3, 1], change / (2 * step), rtol=1e-5)
+    _, forward = jax.jvp(lambda r: value(source, r), (0.02,), (1.0,))
+    np.testing.assert_allclose(forward, by_regularization, rtol=1e-8)
+
+
 def test_classifier_weights_are_finite_for_separable_samples():
     source, target = samples(30, 30)
     fit = jax.jit(functools.partial(classifier_ratio, regularization=1e-6))
