@@ -276,6 +276,8 @@ from weighting.training.selective_step import (
     top_selector,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     # a training step from its parts
     "Batch",

@@ -19,7 +19,7 @@ MISSING = "weighting/missing_values_test.py"
 SHIFT = ["weighting/shift/label_shift_test.py", "weighting/shift/density_ratio_test.py"]
 # Files without a test file of their name, or with more than that one; names below tests/.
 MATCHING = {
-    "_arrays.py": ["weighting/train_step_test.py", "weighting/difficulty/history_test.py", PARTS],
+    "_arrays.py": ["weighting/arrays_test.py", "weighting/difficulty/history_test.py", PARTS],
     "_checks.py": ["weighting/schemes/low_test.py", "weighting/schemes/lookahead_test.py", PARTS],
     "_jaxopt.py": ["weighting/without_jaxopt_test.py", "weighting/schemes/low_test.py"],
     "_layers.py": ["weighting/layerwise_test.py"],
