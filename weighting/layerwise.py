@@ -185,7 +185,7 @@ def _norms_of_layer(layer: Layer, signal: Array) -> Array | None:
     if name == "dot_general":
         data = _data_of_product(layer)
         return None if data is None else _norms_of_products(_positions(data), _positions(signal))
-    if name == "conv_general_dilated":
+    if isinstance(params.get("dimension_numbers"), lax.ConvDimensionNumbers):  # of any primitive
         return _norms_of_convolution(data, signal, made, params) if position == 1 else None
     if name in ("add", "sub", "mul") and made.shape[:1] == (1,) and made.ndim == signal.ndim:
         signal = signal * data if name == "mul" else signal

@@ -1,79 +1,97 @@
-r"""Convolutions as matrix products over blocks of pixels, for XLA's CPU backend.
+r"""Convolutions that are fast on every platform, in loops as outside, in every derivative.
 
-A convolution with a small kernel and few channels spends its time there on moving data, not on
-arithmetic, above all inside a loop or `vmap`. Here a product with a larger
-matrix computes a whole block of th x tw outputs from the (th + kh - 1) x (tw + kw - 1) inputs that
-they see: some multiplications by zero, but far fewer copies than im2col makes (every input is
-copied about (1 + (kh - 1) / th)(1 + (kw - 1) / tw) times, not kh kw), and products of shapes that a
-CPU does well. It is the same sum in another order, and as differentiable, batchable and scannable
-as any product. On other platforms a convolution stays a convolution.
+On CPU, XLA is fast for some forms of a convolution only (`convolution_on_cpu`), and autodiff writes
+others. So here a convolution is a primitive of its own, in three directions: images and kernel to
+outputs, outputs and kernel to images, images and outputs to a kernel. Each is bilinear, and its
+transposes are the two others: `grad`, `jvp`, their transposes and all higher derivatives are again
+these three. How each is carried out is chosen where a program is compiled, by the platform that it
+is compiled for: elsewhere than on CPU a direction is what autodiff of XLA's convolution gives.
 
-`kernel` is always [kh, kw, C, O] and `images` [B, H, W, C], as in flax.
+Under `vmap`, an axis of one operand joins the axis that this operand shares with the result, and
+the convolution stays one convolution. Where both operands have it (networks side by side, or the
+kernel gradients of single examples), CPUs take products over blocks, other platforms a grouped
+convolution.
+
+`images` are [B, H, W, C], `kernel` [kh, kw, C, O] and `outputs` [B, H', W', O], as in flax.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
-Tile = tuple[int, int]
+from experiments.networks import convolution_on_cpu
+from experiments.networks.convolution_on_cpu import Geometry, plain_outputs
 
-TILES = [(height, width) for height in (1, 2) for width in (1, 2, 4, 5)]
-COPY = 136  # multiplications in the time of copying one number, fitted on two cores
+Convolve = Callable[[Array, Array, int, int], Array]  # (images, kernel, padding, stride)
 
-Convolve = Callable[[Array, Array, int], Array]  # (images, kernel, padding) -> outputs
-
-
-def convolve(images: Array, kernel: Array, padding: int) -> Array:
-    """Stride-one convolution, by the way that suits the platform of the computation."""
-    if jax.default_backend() == "cpu":
-        return convolve_blocks(images, kernel, padding)
-    return convolve_plainly(images, kernel, padding)
-
-
-def convolve_plainly(images: Array, kernel: Array, padding: int) -> Array:
-    """XLA's convolution; `padding` zeros on each side."""
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        window_strides=(1, 1),
-        padding=[(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+# The axis that counts examples (B), input (C) and output channels (O).
+AXES = {"images": {"B": 0, "C": 3}, "kernel": {"C": 2, "O": 3}, "outputs": {"B": 0, "O": 3}}
+OPERANDS = {
+    "outputs": ("images", "kernel"),
+    "images": ("outputs", "kernel"),
+    "kernel": ("images", "outputs"),
+}
+# What says of `outputs`, as of `lax.conv_general_dilated`, that it is a convolution.
+_AS_IN_LAX = {
+    "dimension_numbers": lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)),
+    "lhs_dilation": (1, 1),
+    "rhs_dilation": (1, 1),
+    "feature_group_count": 1,
+    "batch_group_count": 1,
+}
 
 
-def convolve_blocks(
-    images: Array, kernel: Array, padding: int, *, tile: Tile | None = None
-) -> Array:
-    """The same as one matrix product; `tile` (th, tw) is the block of outputs, by default the best.
+def convolve(images: Array, kernel: Array, padding: int, stride: int = 1) -> Array:
+    """The convolution of images [B, H, W, C] with a kernel [kh, kw, C, O].
 
-    Cost: th tw (th + kh - 1)(tw + kw - 1) / (th tw kh kw) times the multiplications, block edges
-    rounded up.
+    Args:
+      images: of the kernel's dtype.
+      kernel: not larger than the padded images.
+      padding: zeros on each side.
+      stride: pixels from one output to the next.
+
+    Returns:
+      [B, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1, O].
     """
-    (kh, kw, _, num_outputs), (size, height, width, _) = kernel.shape, images.shape
-    height, width = height + 2 * padding - kh + 1, width + 2 * padding - kw + 1
-    th, tw = tile or best_tile(height, width, kernel.shape)
-    rows, columns, reach_h, reach_w = _grid(height, width, kernel.shape, (th, tw))
-    blocks = _blocks(images, padding, (th, tw), (rows + reach_h - 1, columns + reach_w - 1))
-    seen = jnp.concatenate(
-        [blocks[:, i : i + rows, j : j + columns] for i in range(reach_h) for j in range(reach_w)],
-        axis=-1,
-    )
-    outputs = seen.reshape(size, rows * columns, -1) @ _block_matrix(kernel, th, tw)
-    outputs = outputs.reshape(size, rows, columns, th, tw, num_outputs)
-    outputs = outputs.transpose(0, 1, 3, 2, 4, 5)
-    return outputs.reshape(size, rows * th, columns * tw, num_outputs)[:, :height, :width]
+    if images.dtype != kernel.dtype:
+        raise TypeError(
+            f"images and kernel must have the same dtype; got {images.dtype} and {kernel.dtype}"
+        )
+    geometry = Geometry(stride, ((padding, padding),) * 2, images.shape[1:3], kernel.shape[:2])
+    if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            "images must be [B, H, W, C] and kernel [kh, kw, C, O]; got shapes "
+            f"{images.shape} and {kernel.shape}"
+        )
+    if min(geometry.output) < 1:
+        raise ValueError(
+            f"a window of {geometry.window} does not fit into images of {geometry.image} with "
+            f"{padding} zeros on each side"
+        )
+    return _bind("outputs", images, kernel, geometry=geometry, is_mapped=False)
+
+
+def convolve_plainly(images: Array, kernel: Array, padding: int, stride: int = 1) -> Array:
+    """The same by XLA's convolution and autodiff."""
+    geometry = Geometry(stride, ((padding, padding),) * 2, images.shape[1:3], kernel.shape[:2])
+    return plain_outputs(images, kernel, geometry)
 
 
 class Convolution(nn.Module):
-    """A convolution of stride one, with a bias or not; parameters as in `flax.linen.Conv`."""
+    """A convolution, with a bias or not; parameters as in `flax.linen.Conv`."""
 
     features: int
     kernel_size: tuple[int, int]
     padding: int
+    stride: int = 1
     use_bias: bool = True
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
     bias_init: Callable[..., Array] = nn.initializers.zeros
@@ -83,60 +101,147 @@ class Convolution(nn.Module):
     def __call__(self, images: Array) -> Array:
         shape = (*self.kernel_size, images.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        outputs = self.convolve(images, kernel, self.padding)
+        outputs = self.convolve(images, kernel, self.padding, self.stride)
         if not self.use_bias:
             return outputs
         bias = self.param("bias", self.bias_init, (self.features,))
         return outputs + bias[None, None, None]
 
 
-@functools.cache
-def best_tile(height: int, width: int, kernel_shape: Sequence[int]) -> Tile:
-    """The block with the least time for outputs [height, width]: copies and multiplications."""
+# --- the primitive, in three directions -----------------------------------------------------------
 
-    def time(tile: Tile) -> int:
-        rows, columns, reach_h, reach_w = _grid(height, width, kernel_shape, tile)
-        area = tile[0] * tile[1]
-        copied = rows * columns * reach_h * reach_w * area * kernel_shape[2]
-        return copied * (COPY + area * kernel_shape[3])
-
-    return min(TILES, key=time)
+_LAX_NAMES = ("window_strides", "padding", *_AS_IN_LAX)
+_PRIMITIVES = {result: Primitive(f"convolution_{result}") for result in OPERANDS}
 
 
-def _grid(height: int, width: int, kernel_shape: Sequence[int], tile: Tile) -> tuple[int, ...]:
-    """Blocks along height and width, and how many of them the inputs of one block reach over."""
-    return (
-        -(-height // tile[0]),
-        -(-width // tile[1]),
-        -(-(kernel_shape[0] - 1) // tile[0]) + 1,
-        -(-(kernel_shape[1] - 1) // tile[1]) + 1,
+def _bind(result: str, left: Array, right: Array, *, geometry: Geometry, is_mapped: bool) -> Array:
+    """One direction; with `is_mapped`, both operands and the result have a leading axis."""
+    named: dict[str, Any] = {}
+    if result == "outputs" and not is_mapped:
+        strides = (geometry.stride, geometry.stride)
+        named = {"window_strides": strides, "padding": geometry.padding, **_AS_IN_LAX}
+    return _PRIMITIVES[result].bind(left, right, geometry=geometry, is_mapped=is_mapped, **named)
+
+
+def _third(result: str, given: dict[str, Array], geometry: Geometry, is_mapped: bool) -> Array:
+    """The direction towards `result` from the two others."""
+    left, right = (given[name] for name in OPERANDS[result])
+    return _bind(result, left, right, geometry=geometry, is_mapped=is_mapped)
+
+
+def _shape(result: str, left: Any, right: Any, geometry: Geometry) -> tuple[int, ...]:
+    """Of the result of operands of these shapes, without a mapped axis."""
+    operands = dict(zip(OPERANDS[result], (left, right), strict=True))
+    count = {
+        letter: operands[name][axis] for name in operands for letter, axis in AXES[name].items()
+    }
+    match result:
+        case "images":
+            return count["B"], *geometry.image, count["C"]
+        case "kernel":
+            return *geometry.window, count["C"], count["O"]
+        case _:
+            return count["B"], *geometry.output, count["O"]
+
+
+def _on_any_platform(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
+    """What autodiff of XLA's convolution gives."""
+    if result == "outputs":
+        return plain_outputs(left, right, geometry)
+    shape = jax.ShapeDtypeStruct(_shape(result, left.shape, right.shape, geometry), left.dtype)
+    if result == "images":
+        transpose = jax.linear_transpose(lambda x: plain_outputs(x, right, geometry), shape)
+        return transpose(left)[0]
+    return jax.linear_transpose(lambda k: plain_outputs(left, k, geometry), shape)(right)[0]
+
+
+def _define(result: str) -> None:
+    """Gives a direction's primitive its shape, derivatives, `vmap` and programs by platform."""
+    primitive, operands = _PRIMITIVES[result], OPERANDS[result]
+
+    def abstract(left: Any, right: Any, *, geometry: Geometry, is_mapped: bool, **_: Any) -> Any:
+        leading = left.shape[:1] if is_mapped else ()
+        shapes = (x.shape[1:] if is_mapped else x.shape for x in (left, right))
+        return ShapedArray((*leading, *_shape(result, *shapes, geometry)), left.dtype)
+
+    def lower(carry_out: Callable[..., Array], carry_out_mapped: Callable[..., Array]) -> Any:
+        def rule(
+            left: Array, right: Array, *, geometry: Geometry, is_mapped: bool, **_: Any
+        ) -> Array:
+            if not is_mapped:
+                return carry_out(left, right, geometry)
+            return jax.vmap(lambda a, b: carry_out_mapped(a, b, geometry))(left, right)
+
+        return mlir.lower_fun(rule, multiple_results=False)
+
+    def transposed(wanted: str) -> Callable[..., Array]:
+        (kept,) = (name for name in operands if name != wanted)
+
+        def rule(
+            cotangent: Array,
+            left: Any,
+            right: Any,
+            *,
+            geometry: Geometry,
+            is_mapped: bool,
+            **_: Any,
+        ) -> Array:
+            value = left if kept == operands[0] else right
+            return _third(wanted, {result: cotangent, kept: value}, geometry, is_mapped)
+
+        return rule
+
+    primitive.def_impl(
+        jax.jit(primitive.bind, static_argnames=("geometry", "is_mapped", *_LAX_NAMES))
     )
+    primitive.def_abstract_eval(abstract)
+    ad.defbilinear(primitive, transposed(operands[0]), transposed(operands[1]))
+    batching.primitive_batchers[primitive] = functools.partial(_batch, result)
+    anywhere = functools.partial(_on_any_platform, result)
+    mlir.register_lowering(primitive, lower(anywhere, anywhere))
+    on_cpu = functools.partial(convolution_on_cpu.carry_out, result)
+    blocks = functools.partial(convolution_on_cpu.by_blocks, result)
+    mlir.register_lowering(primitive, lower(on_cpu, blocks), platform="cpu")
 
 
-def _blocks(images: Array, padding: int, tile: Tile, counts: tuple[int, int]) -> Array:
-    """Padded images cut into blocks, [B, rows, columns, th tw C]."""
-    size, channels = images.shape[0], images.shape[-1]
-    ends = [
-        n * t - padding - have for n, t, have in zip(counts, tile, images.shape[1:3], strict=True)
+def _batch(
+    result: str,
+    values: tuple[Array, Array],
+    dims: tuple[Any, Any],
+    *,
+    geometry: Geometry,
+    is_mapped: bool,
+    **_: Any,
+) -> tuple[Array, int]:
+    """The rule of `vmap`, see the module."""
+    operands = OPERANDS[result]
+    mapped = [i for i, dim in enumerate(dims) if dim is not None]
+    if len(mapped) == 1 and not is_mapped:
+        i = mapped[0]
+        (letter,) = AXES[operands[i]].keys() & AXES[result].keys()
+        folded, length = _fold(values[i], dims[i], AXES[operands[i]][letter])
+        given = dict(zip(operands, values, strict=True)) | {operands[i]: folded}
+        out = _third(result, given, geometry, False)
+        axis = AXES[result][letter]
+        shape = (*out.shape[:axis], length, -1, *out.shape[axis + 1 :])
+        return out.reshape(shape), axis
+    length = next(v.shape[d] for v, d in zip(values, dims, strict=True) if d is not None)
+    full = [
+        jnp.broadcast_to(v[None], (length, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
+        for v, d in zip(values, dims, strict=True)
     ]
-    zero = jnp.zeros((), images.dtype)
-    config = [(0, 0, 0), (padding, ends[0], 0), (padding, ends[1], 0), (0, 0, 0)]
-    padded = lax.pad(images, zero, config)
-    padded = padded.reshape(size, counts[0], tile[0], counts[1], tile[1], channels)
-    return padded.transpose(0, 1, 3, 2, 4, 5).reshape(size, *counts, -1)
+    if is_mapped:  # one leading axis for both
+        full = [v.reshape(-1, *v.shape[2:]) for v in full]
+    out = _bind(result, *full, geometry=geometry, is_mapped=True)
+    return (out.reshape(length, -1, *out.shape[1:]) if is_mapped else out), 0
 
 
-def _block_matrix(kernel: Array, th: int, tw: int) -> Array:
-    """[inputs of a block, th tw O]: the kernel, moved to each of the block's outputs."""
-    kh, kw, channels, _ = kernel.shape
-    reach_h, reach_w = -(-(kh - 1) // th) + 1, -(-(kw - 1) // tw) + 1
+def _fold(value: Array, dim: int, axis: int) -> tuple[Array, int]:
+    """A mapped axis, moved before another and joined with it; and its length."""
+    value = jnp.moveaxis(value, dim, axis)
+    length = value.shape[axis]
+    return value.reshape(*value.shape[:axis], -1, *value.shape[axis + 2 :]), length
 
-    def moved(array: Array, axis: int, by: int, length: int) -> Array:
-        pads = [(0, 0)] * array.ndim
-        pads[axis] = (by, length - by - array.shape[axis])
-        return jnp.pad(array, pads)
 
-    kernel = jnp.stack([moved(kernel, 0, i, reach_h * th) for i in range(th)], axis=3)
-    kernel = jnp.stack([moved(kernel, 1, j, reach_w * tw) for j in range(tw)], axis=4)
-    kernel = kernel.reshape(reach_h, th, reach_w, tw, channels, -1)
-    return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(reach_h * th * reach_w * tw * channels, -1)
+for _result in OPERANDS:
+    _define(_result)

@@ -13,15 +13,15 @@ def conv(channels: int, size: int, stride: int = 1, *, name: str) -> nn.Module:
 
     `size` is odd, with size // 2 zeros on each side. The kernel starts He normal with fan-out.
     """
-    settings = {
-        "padding": size // 2,
-        "use_bias": False,
-        "kernel_init": _he_normal_fan_out,
-        "name": name,
-    }
-    if stride == 1:
-        return Convolution(channels, (size, size), **settings)
-    return nn.Conv(channels, (size, size), strides=stride, **settings)
+    return Convolution(
+        channels,
+        (size, size),
+        padding=size // 2,
+        stride=stride,
+        use_bias=False,
+        kernel_init=_he_normal_fan_out,
+        name=name,
+    )
 
 
 def batch_norm(train: bool, name: str) -> nn.BatchNorm:

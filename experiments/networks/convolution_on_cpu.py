@@ -1,0 +1,242 @@
+r"""Convolutions as XLA's CPU backend does them fast, inside of loops as outside.
+
+A convolution :math:`y = x \star k` is one bilinear map with three directions: from images x and
+kernel k to outputs y; from outputs and kernel to images, :math:`\partial / \partial x`; from images
+and outputs to a kernel, :math:`\partial / \partial k`. XLA's CPU backend has fast kernels for one
+layout, NHWC x HWIO -> NHWC, and rewrites other layouts to it in a program's entry only. In the body
+of a `scan` the two derivatives that autodiff writes fall to a naive loop, 10 to 100 times slower.
+Here every direction is written by hand in one of two ways:
+
+- *canonical*: as a convolution in that layout, whose operands are transposed;
+- *blocks*: as one product with a larger matrix, which computes a whole block of th x tw outputs
+  from the inputs that they see. Some multiplications by zero, but far fewer copies than im2col
+  makes, and products of shapes that a CPU does well. Best for few channels, and under `vmap`,
+  where a canonical convolution would become a grouped one, which is slow.
+
+`images` are [B, H, W, C], `kernel` [kh, kw, C, O], `outputs` [B, H', W', O].
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+Tile = tuple[int, int]
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+TILES = [(height, width) for height in (1, 2) for width in (1, 2, 4, 5)]
+COPY = 136  # multiplications in the time of copying one number, fitted on two cores
+
+
+class Geometry(NamedTuple):
+    """What a convolution's operands do not tell."""
+
+    stride: int
+    padding: tuple[tuple[int, int], tuple[int, int]]  # zeros (before, after) along height and width
+    image: tuple[int, int]  # H, W
+    window: tuple[int, int]  # kh, kw
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """H', W'."""
+        height, width = (
+            (size + sum(pads) - window) // self.stride + 1
+            for size, pads, window in zip(self.image, self.padding, self.window, strict=True)
+        )
+        return height, width
+
+
+# --- canonical ------------------------------------------------------------------------------------
+
+
+def plain_outputs(images: Array, kernel: Array, geometry: Geometry) -> Array:
+    """XLA's convolution, which is canonical as it stands."""
+    strides = (geometry.stride, geometry.stride)
+    return lax.conv_general_dilated(
+        images, kernel, strides, geometry.padding, dimension_numbers=LAYOUT
+    )
+
+
+def canonical_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
+    """The outputs, `stride` apart, convolved with the kernel turned round."""
+    turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    before = [w - 1 - low for w, (low, _) in zip(geometry.window, geometry.padding, strict=True)]
+    reach = [(n - 1) * geometry.stride + 1 for n in geometry.output]
+    padding = [
+        (low, size + window - 1 - low - covered)
+        for low, size, window, covered in zip(
+            before, geometry.image, geometry.window, reach, strict=True
+        )
+    ]
+    return lax.conv_general_dilated(
+        outputs,
+        turned,
+        (1, 1),
+        padding,
+        lhs_dilation=(geometry.stride, geometry.stride),
+        dimension_numbers=LAYOUT,
+    )
+
+
+def canonical_kernel(images: Array, outputs: Array, geometry: Geometry) -> Array:
+    """Channels as the batch, the batch as channels, and the outputs, `stride` apart, the window."""
+    reach = [(n - 1) * geometry.stride + 1 for n in geometry.output]
+    padding = [
+        (low, window - 1 + covered - size - low)
+        for (low, _), window, covered, size in zip(
+            geometry.padding, geometry.window, reach, geometry.image, strict=True
+        )
+    ]
+    kernel = lax.conv_general_dilated(
+        images.transpose(3, 1, 2, 0),
+        outputs.transpose(1, 2, 0, 3),
+        (1, 1),
+        padding,
+        rhs_dilation=(geometry.stride, geometry.stride),
+        dimension_numbers=LAYOUT,
+    )
+    return kernel.transpose(1, 2, 0, 3)
+
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+def blocks_outputs(
+    images: Array, kernel: Array, geometry: Geometry, *, tile: Tile | None = None
+) -> Array:
+    """One matrix product; `tile` (th, tw) is the block of outputs, by default the best.
+
+    Cost: the multiplications of a convolution times the inputs that a block sees over kh kw, block
+    edges rounded up.
+    """
+    th, tw = tile or best_tile(geometry, kernel.shape[2:])
+    grid = _grid(geometry, (th, tw))
+    size, (height, width) = images.shape[0], geometry.output
+    pieces = _pieces(images, geometry, (th, tw), grid)
+    seen = jnp.concatenate(
+        [
+            pieces[:, i : i + grid.rows, j : j + grid.columns]
+            for i in range(grid.reach_height)
+            for j in range(grid.reach_width)
+        ],
+        axis=-1,
+    )
+    outputs = seen.reshape(size, grid.rows * grid.columns, -1) @ _block_matrix(
+        kernel, geometry.stride, (th, tw), grid
+    )
+    outputs = outputs.reshape(size, grid.rows, grid.columns, th, tw, -1)
+    outputs = outputs.transpose(0, 1, 3, 2, 4, 5)
+    return outputs.reshape(size, grid.rows * th, grid.columns * tw, -1)[:, :height, :width]
+
+
+def blocks_images(
+    outputs: Array, kernel: Array, geometry: Geometry, *, tile: Tile | None = None
+) -> Array:
+    """The transpose of `blocks_outputs` in the images: products and sums of overlapping blocks."""
+    shape = (outputs.shape[0], *geometry.image, kernel.shape[2])
+    images = jax.ShapeDtypeStruct(shape, outputs.dtype)
+    return jax.linear_transpose(lambda x: blocks_outputs(x, kernel, geometry, tile=tile), images)(
+        outputs
+    )[0]
+
+
+def blocks_kernel(
+    images: Array, outputs: Array, geometry: Geometry, *, tile: Tile | None = None
+) -> Array:
+    """The transpose of `blocks_outputs` in the kernel."""
+    shape = (*geometry.window, images.shape[-1], outputs.shape[-1])
+    kernel = jax.ShapeDtypeStruct(shape, outputs.dtype)
+    return jax.linear_transpose(lambda k: blocks_outputs(images, k, geometry, tile=tile), kernel)(
+        outputs
+    )[0]
+
+
+class _Grid(NamedTuple):
+    """Blocks along height and width, and how many pieces of the inputs one block reaches over."""
+
+    rows: int
+    columns: int
+    reach_height: int
+    reach_width: int
+
+
+@functools.cache
+def best_tile(geometry: Geometry, channels: Sequence[int]) -> Tile:
+    """The block with the least time for channels (C, O): copies and multiplications."""
+
+    def time(tile: Tile) -> int:
+        rows, columns, reach_height, reach_width = _grid(geometry, tile)
+        area = tile[0] * tile[1]
+        copied = rows * columns * reach_height * reach_width * area * geometry.stride**2
+        return copied * channels[0] * (COPY + area * channels[1])
+
+    return min(TILES, key=time)
+
+
+def _grid(geometry: Geometry, tile: Tile) -> _Grid:
+    """A block of t outputs sees (t - 1) s + window inputs, in pieces of t s."""
+    counts = [-(-size // t) for size, t in zip(geometry.output, tile, strict=True)]
+    reaches = [
+        -(-((t - 1) * geometry.stride + window) // (t * geometry.stride))
+        for t, window in zip(tile, geometry.window, strict=True)
+    ]
+    return _Grid(*counts, *reaches)
+
+
+def _pieces(images: Array, geometry: Geometry, tile: Tile, grid: _Grid) -> Array:
+    """Padded images cut into pieces of t s x t s, [B, rows, columns, th tw s s C]."""
+    size, height, width, channels = images.shape
+    th, tw = (t * geometry.stride for t in tile)
+    rows, columns = grid.rows + grid.reach_height - 1, grid.columns + grid.reach_width - 1
+    (top, _), (left, _) = geometry.padding
+    config = [
+        (0, 0, 0),
+        (top, rows * th - top - height, 0),
+        (left, columns * tw - left - width, 0),
+        (0, 0, 0),
+    ]
+    padded = lax.pad(images, jnp.zeros((), images.dtype), config)
+    padded = padded.reshape(size, rows, th, columns, tw, channels)
+    return padded.transpose(0, 1, 3, 2, 4, 5).reshape(size, rows, columns, -1)
+
+
+def _block_matrix(kernel: Array, stride: int, tile: Tile, grid: _Grid) -> Array:
+    """[inputs that a block sees, th tw O]: the kernel, moved to each of the block's outputs."""
+    channels = kernel.shape[2]
+    piece_height, piece_width = (t * stride for t in tile)
+
+    def moved(array: Array, axis: int, by: int, length: int) -> Array:
+        pads = [(0, 0)] * array.ndim
+        pads[axis] = (by, length - by - array.shape[axis])
+        return jnp.pad(array, pads)
+
+    height, width = grid.reach_height * piece_height, grid.reach_width * piece_width
+    kernel = jnp.stack([moved(kernel, 0, i * stride, height) for i in range(tile[0])], axis=3)
+    kernel = jnp.stack([moved(kernel, 1, j * stride, width) for j in range(tile[1])], axis=4)
+    kernel = kernel.reshape(
+        grid.reach_height, piece_height, grid.reach_width, piece_width, channels, -1
+    )
+    kernel = kernel.transpose(0, 2, 1, 3, 4, 5)
+    return kernel.reshape(height * width * channels, -1)
+
+
+# --- the choice -----------------------------------------------------------------------------------
+
+_CANONICAL = {"outputs": plain_outputs, "images": canonical_images, "kernel": canonical_kernel}
+_BLOCKS = {"outputs": blocks_outputs, "images": blocks_images, "kernel": blocks_kernel}
+
+
+def by_blocks(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
+    """The direction towards `result`, as products over blocks."""
+    return _BLOCKS[result](left, right, geometry)
+
+
+def carry_out(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
+    """The direction towards `result`, in the way that should take the least time."""
+    few_channels = right.shape[2] < 8 if result != "kernel" else False
+    is_product = geometry.window == (1, 1)
+    ways = _BLOCKS if few_channels or is_product else _CANONICAL
+    return ways[result](left, right, geometry)
