@@ -5,19 +5,19 @@ kernel k to outputs y; from outputs and kernel to images, :math:`\partial / \par
 and outputs to a kernel, :math:`\partial / \partial k`. XLA's CPU backend has fast kernels for one
 layout, NHWC x HWIO -> NHWC, and rewrites other layouts to it in a program's entry only. In the body
 of a `scan` the two derivatives that autodiff writes fall to a naive loop, 10 to 100 times slower.
-Here every direction is written by hand in one of two ways:
+Here every direction is written by hand in one of these ways:
 
 - *canonical*: as a convolution in that layout, whose operands are transposed;
 - *blocks*: as one product with a larger matrix, which computes a whole block of th x tw outputs
   from the inputs that they see. Some multiplications by zero, but far fewer copies than im2col
   makes, and products of shapes that a CPU does well. Best for few channels, and under `vmap`,
-  where a canonical convolution would become a grouped one, which is slow.
+  where a canonical convolution would become a grouped one, which is slow;
+- *product*: where the window is one pixel.
 
 `images` are [B, H, W, C], `kernel` [kh, kw, C, O], `outputs` [B, H', W', O].
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,7 +28,8 @@ Tile = tuple[int, int]
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 TILES = [(height, width) for height in (1, 2) for width in (1, 2, 4, 5)]
-COPY = 136  # multiplications in the time of copying one number, fitted on two cores
+# Multiplications in the time of copying a number into a block, and a pixel into a patch; fitted.
+COPY, PIXEL = 136, 510
 
 
 class Geometry(NamedTuple):
@@ -164,16 +165,17 @@ class _Grid(NamedTuple):
 
 
 @functools.cache
-def best_tile(geometry: Geometry, channels: Sequence[int]) -> Tile:
-    """The block with the least time for channels (C, O): copies and multiplications."""
+def best_tile(geometry: Geometry, channels: tuple[int, int]) -> Tile:
+    """The block with the least time for channels (C, O)."""
+    return min(TILES, key=lambda tile: _time_of_blocks(geometry, channels, tile))
 
-    def time(tile: Tile) -> int:
-        rows, columns, reach_height, reach_width = _grid(geometry, tile)
-        area = tile[0] * tile[1]
-        copied = rows * columns * reach_height * reach_width * area * geometry.stride**2
-        return copied * channels[0] * (COPY + area * channels[1])
 
-    return min(TILES, key=time)
+def _time_of_blocks(geometry: Geometry, channels: tuple[int, int], tile: Tile) -> int:
+    """Per image, in multiplications: copies and products."""
+    grid, area = _grid(geometry, tile), tile[0] * tile[1]
+    pieces = grid.rows * grid.columns * grid.reach_height * grid.reach_width
+    copied = pieces * area * geometry.stride**2 * channels[0]
+    return copied * (COPY + area * channels[1])
 
 
 def _grid(geometry: Geometry, tile: Tile) -> _Grid:
@@ -225,18 +227,60 @@ def _block_matrix(kernel: Array, stride: int, tile: Tile, grid: _Grid) -> Array:
 
 # --- the choice -----------------------------------------------------------------------------------
 
-_CANONICAL = {"outputs": plain_outputs, "images": canonical_images, "kernel": canonical_kernel}
-_BLOCKS = {"outputs": blocks_outputs, "images": blocks_images, "kernel": blocks_kernel}
+
+def product_outputs(images: Array, kernel: Array, geometry: Geometry) -> Array:
+    """For windows of one pixel, without padding: every `stride`-th pixel times a matrix."""
+    return images[:, :: geometry.stride, :: geometry.stride] @ kernel[0, 0]
 
 
-def by_blocks(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
-    """The direction towards `result`, as products over blocks."""
-    return _BLOCKS[result](left, right, geometry)
+def product_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
+    """The pixels that were left out get zero."""
+    images = outputs @ kernel[0, 0].T
+    gaps = [
+        (0, size - (n - 1) * geometry.stride - 1, geometry.stride - 1)
+        for size, n in zip(geometry.image, geometry.output, strict=True)
+    ]
+    return lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+
+
+def product_kernel(images: Array, outputs: Array, geometry: Geometry) -> Array:
+    """A sum over all pixels."""
+    seen = images[:, :: geometry.stride, :: geometry.stride]
+    return jnp.tensordot(seen, outputs, ((0, 1, 2), (0, 1, 2)))[None, None]
+
+
+WAYS = {
+    "canonical": {"outputs": plain_outputs, "images": canonical_images, "kernel": canonical_kernel},
+    "blocks": {"outputs": blocks_outputs, "images": blocks_images, "kernel": blocks_kernel},
+    "product": {"outputs": product_outputs, "images": product_images, "kernel": product_kernel},
+}
 
 
 def carry_out(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
     """The direction towards `result`, in the way that should take the least time."""
-    few_channels = right.shape[2] < 8 if result != "kernel" else False
-    is_product = geometry.window == (1, 1)
-    ways = _BLOCKS if few_channels or is_product else _CANONICAL
-    return ways[result](left, right, geometry)
+    channels = {"kernel": (left.shape[3], right.shape[3])}.get(result, right.shape[2:])
+    return WAYS[choose(result, geometry, channels)][result](left, right, geometry)
+
+
+def by_blocks(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
+    """The direction towards `result`, as products over blocks."""
+    return WAYS["blocks"][result](left, right, geometry)
+
+
+@functools.cache
+def choose(result: str, geometry: Geometry, channels: tuple[int, int]) -> str:
+    """The way that should take the least time, for channels (C, O); see `benchmarks.convolutions`.
+
+    A canonical convolution copies patches, a pixel at a time, and multiplies; blocks copy more and
+    cheaper, and multiply more. Towards a kernel, the pixels are of B channels: canonical.
+    """
+    if geometry.window == (1, 1) and not any(map(any, geometry.padding)):
+        return "product"
+    if result == "kernel":
+        return "canonical"
+    into, out = channels if result == "outputs" else channels[::-1]
+    height, width = geometry.output if result == "outputs" else geometry.image
+    num_pixels = height * width * geometry.window[0] * geometry.window[1]
+    canonical = num_pixels * (PIXEL + into * out)
+    blocks = _time_of_blocks(geometry, channels, best_tile(geometry, channels))
+    return "canonical" if canonical < blocks else "blocks"
