@@ -144,7 +144,7 @@ def _shape(result: str, left: Any, right: Any, geometry: Geometry) -> tuple[int,
             return count["B"], *geometry.output, count["O"]
 
 
-def _on_any_platform(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
+def xlas_own(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
     """What autodiff of XLA's convolution gives."""
     if result == "outputs":
         return plain_outputs(left, right, geometry)
@@ -197,7 +197,7 @@ def _define(result: str) -> None:
     primitive.def_abstract_eval(abstract)
     ad.defbilinear(primitive, transposed(operands[0]), transposed(operands[1]))
     batching.primitive_batchers[primitive] = functools.partial(_batch, result)
-    anywhere = functools.partial(_on_any_platform, result)
+    anywhere = functools.partial(xlas_own, result)
     mlir.register_lowering(primitive, lower(anywhere, anywhere))
     on_cpu = functools.partial(convolution_on_cpu.carry_out, result)
     blocks = functools.partial(convolution_on_cpu.by_blocks, result)
