@@ -1,9 +1,9 @@
 """Every way of a convolution in a loop on this machine, and the way that the cost model chooses.
 
 Run `python -m benchmarks.convolutions`. Each direction of each layer is computed in the body of a
-`scan`, where XLA's own derivatives are slow on CPU; ways are timed in turn. The model's two numbers
-(`experiments.networks.convolution_on_cpu`) were fitted on the layers called fitted; the others
-check it. "chosen / best" is the price of the choice: 1 where the model is right.
+`scan`, where XLA's own derivatives are slow on CPU; the other ways are timed in turn. The numbers
+of the model (`experiments.networks.convolution_on_cpu`) were fitted on the layers called fitted;
+the others check it. "chosen / best" is the price of the choice: 1 where the model is right.
 """
 
 import functools
@@ -90,7 +90,8 @@ def time_layer(layer: Layer, *, rounds: int) -> list[dict[str, Any]]:
             if name != "product" or layer.window == 1:
                 ways[name] = functools.partial(directions[result], geometry=geometry)
         calls = {name: _in_a_loop(way, left, right) for name, way in ways.items()}
-        seconds = interleave(calls, rounds=rounds, warm_up=2)
+        slow = interleave({XLA: calls.pop(XLA)}, rounds=3, warm_up=1)  # seconds, for large layers
+        seconds = interleave(calls, rounds=rounds, warm_up=2) | slow
         times = {name: 1e3 * float(np.median(s)) / STEPS for name, s in seconds.items()}
         chosen, best = choose(result, geometry, channels), min(times, key=lambda n: times[n])
         records.append(

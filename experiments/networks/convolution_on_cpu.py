@@ -28,8 +28,9 @@ Tile = tuple[int, int]
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 TILES = [(height, width) for height in (1, 2) for width in (1, 2, 4, 5)]
-# Multiplications in the time of copying a number into a block, and a pixel into a patch; fitted.
-COPY, PIXEL = 136, 510
+# Fitted: multiplications in the time of copying a number into a block, a pixel into a patch, and
+# a number into a patch of many channels; what a block's transpose in the kernel takes more.
+COPY, PIXEL, NUMBER, TRANSPOSE = 136, 510, 100, 1.5
 
 
 class Geometry(NamedTuple):
@@ -271,16 +272,18 @@ def by_blocks(result: str, left: Array, right: Array, geometry: Geometry) -> Arr
 def choose(result: str, geometry: Geometry, channels: tuple[int, int]) -> str:
     """The way that should take the least time, for channels (C, O); see `benchmarks.convolutions`.
 
-    A canonical convolution copies patches, a pixel at a time, and multiplies; blocks copy more and
-    cheaper, and multiply more. Towards a kernel, the pixels are of B channels: canonical.
+    A canonical convolution copies patches and multiplies; blocks copy less, or cheaper, and
+    multiply more. Towards a kernel, the channels of a canonical convolution are the batch, so that
+    numbers count, not pixels.
     """
     if geometry.window == (1, 1) and not any(map(any, geometry.padding)):
         return "product"
-    if result == "kernel":
-        return "canonical"
-    into, out = channels if result == "outputs" else channels[::-1]
-    height, width = geometry.output if result == "outputs" else geometry.image
-    num_pixels = height * width * geometry.window[0] * geometry.window[1]
-    canonical = num_pixels * (PIXEL + into * out)
     blocks = _time_of_blocks(geometry, channels, best_tile(geometry, channels))
+    into, out = channels[::-1] if result == "images" else channels
+    height, width = geometry.image if result == "images" else geometry.output
+    num_pixels = height * width * geometry.window[0] * geometry.window[1]
+    if result == "kernel":
+        canonical, blocks = num_pixels * into * (NUMBER + out), TRANSPOSE * blocks
+    else:
+        canonical = num_pixels * (PIXEL + into * out)
     return "canonical" if canonical < blocks else "blocks"

@@ -395,7 +395,9 @@ def test_figure2_as_the_paper_and_as_the_released_code_have_it():
             assert (config.seeds, config.task.num_clean) == (10, 10)
 
 
-@pytest.mark.parametrize("figure", [figure2, figure4, figure5, learning_rates])
+@pytest.mark.parametrize(
+    "figure", [figure2, figure4, figure5, pytest.param(learning_rates, marks=pytest.mark.slow)]
+)
 def test_figures_run_and_show_what_is_finished(figure, tmp_path):
     experiment, folder = figure.EXPERIMENT, tmp_path / "run"
     assert "no method" in present(experiment, tmp_path / "empty", "smoke", {})

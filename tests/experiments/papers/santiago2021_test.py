@@ -264,7 +264,10 @@ def check_folder(experiment, folder):
     return entries
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+SLOW = {"table3": pytest.mark.slow, "figure7": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, ())) for n in BY_NAME])
 def test_small_run(name, tmp_path):
     experiment = BY_NAME[name]
     folder = tmp_path / "run"

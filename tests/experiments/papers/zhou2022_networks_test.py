@@ -316,7 +316,9 @@ def test_causes_of_figure_5():
 # --- runs -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["zhou2022.difficulty", "zhou2022.figure5"])
+@pytest.mark.parametrize(
+    "name", ["zhou2022.difficulty", pytest.param("zhou2022.figure5", marks=pytest.mark.slow)]
+)
 def test_small_run(name, tmp_path):
     experiment, folder = EXPERIMENTS[name], tmp_path / "run"
     tables = run(experiment, Options("smoke", folder))
