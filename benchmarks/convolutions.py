@@ -24,7 +24,7 @@ from benchmarks.report import (
     write_results,
 )
 from experiments.networks.convolution import xlas_own
-from experiments.networks.convolution_on_cpu import WAYS, Geometry, choose
+from experiments.networks.convolution_on_cpu import WAYS, Geometry, choose_way
 from experiments.tools.host_memory import keep_large_blocks
 from experiments.tools.tables import align
 from experiments.training.timing import interleave
@@ -33,7 +33,7 @@ STEPS = 4  # of a loop
 XLA = "XLA's"
 
 
-class Layer(NamedTuple):
+class TimedLayer(NamedTuple):
     """A convolution of square images with a square window."""
 
     name: str
@@ -54,25 +54,25 @@ class Layer(NamedTuple):
 
 
 LAYERS = [
-    Layer("LeNet-5, first", 100, 28, (1, 6), 5, padding=2),
-    Layer("LeNet-5, second", 100, 14, (6, 16), 5),
-    Layer("ren2018_net, first", 100, 28, (1, 16), 5, padding=2),
-    Layer("ren2018_net, second", 100, 14, (16, 32), 5, padding=2),
-    Layer("ren2018_net, third", 100, 7, (32, 64), 5, padding=2, is_fitted=False),
-    Layer("ResNet-32, first", 100, 32, (3, 16), 3, padding=1),
-    Layer("ResNet-32, 16 channels", 100, 32, (16, 16), 3, padding=1),
-    Layer("ResNet-32, 16 to 32", 100, 32, (16, 32), 3, 2, 1, is_fitted=False),
-    Layer("ResNet-32, 32 channels", 100, 16, (32, 32), 3, padding=1, is_fitted=False),
-    Layer("ResNet-32, 64 channels", 100, 8, (64, 64), 3, padding=1, is_fitted=False),
-    Layer("4 to 8 channels", 100, 14, (4, 8), 3, padding=1, is_fitted=False),
-    Layer("12 channels", 100, 14, (12, 12), 5, padding=2),
-    Layer("one pixel, stride 2", 100, 32, (16, 32), 1, 2),
-    Layer("one pixel", 100, 16, (32, 32), 1),
-    Layer("WRN-28-10, 160 channels", 10, 32, (160, 160), 3, padding=1, is_fitted=False),
+    TimedLayer("LeNet-5, first", 100, 28, (1, 6), 5, padding=2),
+    TimedLayer("LeNet-5, second", 100, 14, (6, 16), 5),
+    TimedLayer("ren2018_net, first", 100, 28, (1, 16), 5, padding=2),
+    TimedLayer("ren2018_net, second", 100, 14, (16, 32), 5, padding=2),
+    TimedLayer("ren2018_net, third", 100, 7, (32, 64), 5, padding=2, is_fitted=False),
+    TimedLayer("ResNet-32, first", 100, 32, (3, 16), 3, padding=1),
+    TimedLayer("ResNet-32, 16 channels", 100, 32, (16, 16), 3, padding=1),
+    TimedLayer("ResNet-32, 16 to 32", 100, 32, (16, 32), 3, 2, 1, is_fitted=False),
+    TimedLayer("ResNet-32, 32 channels", 100, 16, (32, 32), 3, padding=1, is_fitted=False),
+    TimedLayer("ResNet-32, 64 channels", 100, 8, (64, 64), 3, padding=1, is_fitted=False),
+    TimedLayer("4 to 8 channels", 100, 14, (4, 8), 3, padding=1, is_fitted=False),
+    TimedLayer("12 channels", 100, 14, (12, 12), 5, padding=2),
+    TimedLayer("one pixel, stride 2", 100, 32, (16, 32), 1, 2),
+    TimedLayer("one pixel", 100, 16, (32, 32), 1),
+    TimedLayer("WRN-28-10, 160 channels", 10, 32, (160, 160), 3, padding=1, is_fitted=False),
 ]
 
 
-def time_layer(layer: Layer, *, rounds: int) -> list[dict[str, Any]]:
+def time_layer(layer: TimedLayer, *, rounds: int) -> list[dict[str, Any]]:
     """A record for each direction: milliseconds of every way, and the chosen one."""
     random = np.random.default_rng(0)
     geometry, channels = layer.geometry, layer.channels
@@ -93,7 +93,7 @@ def time_layer(layer: Layer, *, rounds: int) -> list[dict[str, Any]]:
         slow = interleave({XLA: calls.pop(XLA)}, rounds=3, warm_up=1)  # seconds, for large layers
         seconds = interleave(calls, rounds=rounds, warm_up=2) | slow
         times = {name: 1e3 * float(np.median(s)) / STEPS for name, s in seconds.items()}
-        chosen, best = choose(result, geometry, channels), min(times, key=lambda n: times[n])
+        chosen, best = choose_way(result, geometry, channels), min(times, key=lambda n: times[n])
         records.append(
             {
                 "layer": layer.name,

@@ -260,7 +260,7 @@ WAYS = {
 def carry_out(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
     """The direction towards `result`, in the way that should take the least time."""
     channels = {"kernel": (left.shape[3], right.shape[3])}.get(result, right.shape[2:])
-    return WAYS[choose(result, geometry, channels)][result](left, right, geometry)
+    return WAYS[choose_way(result, geometry, channels)][result](left, right, geometry)
 
 
 def by_blocks(result: str, left: Array, right: Array, geometry: Geometry) -> Array:
@@ -269,7 +269,7 @@ def by_blocks(result: str, left: Array, right: Array, geometry: Geometry) -> Arr
 
 
 @functools.cache
-def choose(result: str, geometry: Geometry, channels: tuple[int, int]) -> str:
+def choose_way(result: str, geometry: Geometry, channels: tuple[int, int]) -> str:
     """The way that should take the least time, for channels (C, O); see `benchmarks.convolutions`.
 
     A canonical convolution copies patches and multiplies; blocks copy less, or cheaper, and

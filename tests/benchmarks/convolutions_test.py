@@ -1,6 +1,6 @@
 import json
 
-from benchmarks.convolutions import WAYS, XLA, Layer, main, time_layer
+from benchmarks.convolutions import WAYS, XLA, TimedLayer, main, time_layer
 
 
 def test_a_quick_run_times_every_way(tmp_path, capsys):
@@ -14,6 +14,6 @@ def test_a_quick_run_times_every_way(tmp_path, capsys):
 
 
 def test_windows_of_a_pixel_have_a_way_more():
-    records = time_layer(Layer("tiny", 2, 4, (2, 3), 1, 2), rounds=1)
+    records = time_layer(TimedLayer("tiny", 2, 4, (2, 3), 1, 2), rounds=1)
     assert all(record["ms"].keys() == {XLA, *WAYS} for record in records)
     assert all(record["chosen"] == "product" for record in records)

@@ -187,7 +187,7 @@ def test_blocks_are_for_thin_layers():
         ("images", 16, 1, (32, 32)): "product",
     }
     for (result, size, window, channels), way in ways.items():
-        assert on_cpu.choose(result, same_geometry(size, window), channels) == way
+        assert on_cpu.choose_way(result, same_geometry(size, window), channels) == way
 
 
 @pytest.mark.parametrize("stride", [1, 2])
