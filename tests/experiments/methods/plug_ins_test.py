@@ -182,6 +182,7 @@ def test_a_network_of_one_s_own(files):
     assert output.features.shape == (4, 5)
 
 
+@pytest.mark.slow
 def test_a_run_with_plug_ins_trains_resumes_and_is_reported(files, monkeypatch, capsys):
     monkeypatch.chdir(files)
     folder = files / "run"

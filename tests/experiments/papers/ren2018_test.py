@@ -280,7 +280,7 @@ def test_rows_carry_their_own_causes(table, causes):
         assert found is None if text is None else found.startswith(text)
 
 
-@pytest.mark.parametrize("table", [table1, table2])
+@pytest.mark.parametrize("table", [pytest.param(table1, marks=pytest.mark.slow), table2])
 def test_tables_run_and_show_what_is_finished(table, tmp_path):
     experiment, folder = table.EXPERIMENT, tmp_path / "run"
     options = Options("smoke", folder)

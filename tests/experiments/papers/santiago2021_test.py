@@ -264,7 +264,7 @@ def check_folder(experiment, folder):
     return entries
 
 
-SLOW = {"table3": pytest.mark.slow, "figure7": pytest.mark.slow}
+SLOW = dict.fromkeys(("table3", "figure7", "table4", "mnist"), pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, ())) for n in BY_NAME])

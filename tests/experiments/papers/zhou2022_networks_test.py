@@ -317,7 +317,8 @@ def test_causes_of_figure_5():
 
 
 @pytest.mark.parametrize(
-    "name", ["zhou2022.difficulty", pytest.param("zhou2022.figure5", marks=pytest.mark.slow)]
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) for n in ("zhou2022.difficulty", "zhou2022.figure5")],
 )
 def test_small_run(name, tmp_path):
     experiment, folder = EXPERIMENTS[name], tmp_path / "run"

@@ -86,9 +86,12 @@ def test_every_reference_is_asked_for_by_something():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"procedure": "with_noise_layer"},
-        {"procedure": "with_noise_layer:start=confusion"},
-        {"procedure": "make_co_teaching_step", "weighting": "small_losses:0.3:1"},
+        pytest.param({"procedure": "with_noise_layer"}, marks=pytest.mark.slow),
+        pytest.param({"procedure": "with_noise_layer:start=confusion"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"procedure": "make_co_teaching_step", "weighting": "small_losses:0.3:1"},
+            marks=pytest.mark.slow,
+        ),
         {"loss": "distillation:0.5:2"},
         {"loss": "ldam:0.5:1", "weighting": "inverse_class_frequency+deferred:0.5"},
         {"weighting": "mentornet:0.75"},
