@@ -9,7 +9,17 @@ from theory_checks.common import columns, descent, reference
 from theory_checks.xu2021 import claim1, dual, lemmas, networks, proposition1, proposition3
 
 
-@pytest.mark.parametrize("module", [claim1, dual, lemmas, networks, proposition1, proposition3])
+@pytest.mark.parametrize(
+    "module",
+    [
+        claim1,
+        dual,
+        lemmas,
+        networks,
+        pytest.param(proposition1, marks=pytest.mark.slow),
+        proposition3,
+    ],
+)
 def test_claims_hold(module):
     results = module.checks("smoke")
     assert len({check.id for check in results}) == len(results)

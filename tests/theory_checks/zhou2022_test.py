@@ -20,10 +20,12 @@ from theory_checks.zhou2022 import (
 from weighting.difficulty.bias_variance import cross_entropy_bias_variance, squared_bias_variance
 from weighting.difficulty.several_networks import predictive_variance
 
+SLOW = [pytest.param(module, marks=pytest.mark.slow) for module in (noise, theorem1)]
+
 
 @pytest.mark.parametrize(
     "module",
-    [bias_variance, noise, imbalance, margin, theorem1, uncertainty],
+    [bias_variance, imbalance, margin, uncertainty, *SLOW],
     ids=lambda module: module.__name__.rpartition(".")[2],
 )
 def test_claims_hold(module):

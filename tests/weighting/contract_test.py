@@ -95,6 +95,7 @@ def test_weights_are_finite_non_negative_and_average_to_one(name, seed, logit_sc
                 assert not np.any(np.isnan(leaf))
 
 
+@pytest.mark.slow
 @EVERY
 def test_bfloat16_gives_finite_weights_and_leaves_the_state_its_types(name):
     it = subject(name)
@@ -328,6 +329,7 @@ def _runs_on_signals_alone(it, signals):
     return True
 
 
+@pytest.mark.slow
 @EVERY
 def test_state_survives_a_checkpoint_bit_for_bit(name, tmp_path):
     it = subject(name)

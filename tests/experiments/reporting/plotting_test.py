@@ -241,6 +241,7 @@ def test_error_bars_put_the_best_on_top():
     assert legend_texts(figure) == ["one seed", "mean ± standard error", "paper"]
 
 
+@pytest.mark.slow
 def test_figures_of_a_real_run_are_written(tmp_path):
     task = TaskConfig(
         num_train=100, num_validation=0, num_test=50, num_clean=10, noise="uniform:0.3"
