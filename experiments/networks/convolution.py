@@ -65,12 +65,12 @@ def convolve(images: Array, kernel: Array, padding: int, stride: int = 1) -> Arr
         raise TypeError(
             f"images and kernel must have the same dtype; got {images.dtype} and {kernel.dtype}"
         )
-    geometry = Geometry(stride, ((padding, padding),) * 2, images.shape[1:3], kernel.shape[:2])
     if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2]:
         raise ValueError(
             "images must be [B, H, W, C] and kernel [kh, kw, C, O]; got shapes "
             f"{images.shape} and {kernel.shape}"
         )
+    geometry = _geometry(images, kernel, padding, stride)
     if min(geometry.output) < 1:
         raise ValueError(
             f"a window of {geometry.window} does not fit into images of {geometry.image} with "
@@ -81,8 +81,12 @@ def convolve(images: Array, kernel: Array, padding: int, stride: int = 1) -> Arr
 
 def convolve_plainly(images: Array, kernel: Array, padding: int, stride: int = 1) -> Array:
     """The same by XLA's convolution and autodiff."""
-    geometry = Geometry(stride, ((padding, padding),) * 2, images.shape[1:3], kernel.shape[:2])
-    return plain_outputs(images, kernel, geometry)
+    return plain_outputs(images, kernel, _geometry(images, kernel, padding, stride))
+
+
+def _geometry(images: Array, kernel: Array, padding: int, stride: int) -> Geometry:
+    pads, (height, width), (kh, kw) = (padding, padding), images.shape[1:3], kernel.shape[:2]
+    return Geometry(stride, (pads, pads), (height, width), (kh, kw))
 
 
 class Convolution(nn.Module):
@@ -161,8 +165,8 @@ def _define(result: str) -> None:
 
     def abstract(left: Any, right: Any, *, geometry: Geometry, is_mapped: bool, **_: Any) -> Any:
         leading = left.shape[:1] if is_mapped else ()
-        shapes = (x.shape[1:] if is_mapped else x.shape for x in (left, right))
-        return ShapedArray((*leading, *_shape(result, *shapes, geometry)), left.dtype)
+        first, second = (x.shape[1:] if is_mapped else x.shape for x in (left, right))
+        return ShapedArray((*leading, *_shape(result, first, second, geometry)), left.dtype)
 
     def lower(carry_out: Callable[..., Array], carry_out_mapped: Callable[..., Array]) -> Any:
         def rule(

@@ -320,20 +320,24 @@ def _minimizer(
     Its derivative by the data is the minimizer's (the implicit function theorem), not that of the
     iterations.
     """
-    optimizer, objective = optax.lbfgs(), functools.partial(objective, data=data)
-    evaluate = optax.value_and_grad_from_state(objective)
+    optimizer = optax.lbfgs()
+
+    def value_fn(params: PyTree) -> Array:
+        return objective(params, data)
+
+    evaluate = optax.value_and_grad_from_state(value_fn)
 
     def step(carry: tuple[PyTree, Any, Array]) -> tuple[PyTree, Any, Array]:
         params, state, count = carry
         value, gradient = evaluate(params, state=state)
         updates, state = optimizer.update(
-            gradient, state, params, value=value, grad=gradient, value_fn=objective
+            gradient, state, params, value=value, grad=gradient, value_fn=value_fn
         )
         return optax.apply_updates(params, updates), state, count + 1
 
     def unfinished(carry: tuple[PyTree, Any, Array]) -> Array:
         params, _, count = carry
-        return (optax.tree.norm(jax.grad(objective)(params)) > tolerance) & (count < max_iterations)
+        return (optax.tree.norm(jax.grad(value_fn)(params)) > tolerance) & (count < max_iterations)
 
     carry = (start, optimizer.init(start), jnp.zeros((), jnp.int32))
     return jax.lax.while_loop(unfinished, step, carry)[0]
