@@ -48,9 +48,8 @@ class TimedLayer(NamedTuple):
     @property
     def geometry(self) -> Geometry:
         """As the convolution's rules take it."""
-        pads = (self.padding, self.padding)
         sides = (self.side, self.side), (self.window, self.window)
-        return Geometry(self.stride, (pads, pads), *sides)
+        return Geometry(self.stride, self.padding, *sides)
 
 
 LAYERS = [

@@ -42,6 +42,7 @@ UNIFORM = "uniform"
 PLAIN = "uniform, XLA's convolutions"
 CLEAN_SIZES = (10, 32, 100)
 PEER = "PyTorch: "
+HAS_JAXOPT = importlib.util.find_spec("jaxopt") is not None
 _KNOWN_OF_A_STEP = (
     *("max_ratio", "min_ratio"),  # targets
     *("flops", "flop_ratio", "max_flop_ratio", "temp_bytes", "num_clean"),
@@ -80,12 +81,13 @@ def _candidates(batch_size: int, plain_model: Model) -> dict[str, Candidate]:
         )
         for size in CLEAN_SIZES
     }
+    by_osqp = {"low:0.1, osqp": Candidate(weighting.low(0.1, solver="osqp"))} if HAS_JAXOPT else {}
     return {
         HAND_WRITTEN: Candidate(None),
         UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.0),
         PLAIN: Candidate(weighting.uniform(), model=plain_model),
         "low:0.1": Candidate(weighting.low(0.1), max_ratio=1.03),
-        "low:0.1, osqp": Candidate(weighting.low(0.1, solver="osqp")),
+        **by_osqp,
         "low:0.1, all parameters by layers": Candidate(
             weighting.low(0.1, gradient="parameters"), layerwise=True
         ),

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import weighting
+from tests.copies import copy_parts
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -34,23 +34,13 @@ def run(*command, folder, **environment):
     return result.stdout
 
 
-def copy_of_clone(folder):
-    """Building leaves folders behind; here in a copy."""
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """Building leaves folders behind: here in a copy."""
     names = ["weighting", "pyproject.toml", "README.md", "LICENSE"]
     names += [path.name for path in ROOT.glob("requirements*.txt")]
     names += [name for name in LABORATORY if name != "tests"]
-    for name in names:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    return copy_of_clone(tmp_path_factory.mktemp("clone"))
+    return copy_parts(ROOT, tmp_path_factory.mktemp("clone"), names)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +84,12 @@ def test_versions_are_said_once_or_alike():
 
 
 def test_upper_bounds_have_a_reason():
-    for name in ("requirements.txt", "requirements-gpu.txt", "requirements-dev.txt"):
-        for line in (ROOT / name).read_text().splitlines():
+    paths = sorted(ROOT.glob("requirements*.txt"))
+    assert len(paths) >= 4
+    for path in paths:
+        for line in path.read_text().splitlines():
             if re.search(r"<|==", line.split("#")[0]):
-                assert "#" in line, f"{name}: {line} without a reason"
+                assert "#" in line, f"{path.name}: {line} without a reason"
 
 
 @pytest.mark.slow

@@ -60,6 +60,10 @@ def convolve(images: Array, kernel: Array, padding: int, stride: int = 1) -> Arr
 
     Returns:
       [B, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1, O].
+
+    Raises:
+      TypeError: images and kernel differ in dtype.
+      ValueError: their shapes do not fit.
     """
     if images.dtype != kernel.dtype:
         raise TypeError(
@@ -85,8 +89,8 @@ def convolve_plainly(images: Array, kernel: Array, padding: int, stride: int = 1
 
 
 def _geometry(images: Array, kernel: Array, padding: int, stride: int) -> Geometry:
-    pads, (height, width), (kh, kw) = (padding, padding), images.shape[1:3], kernel.shape[:2]
-    return Geometry(stride, (pads, pads), (height, width), (kh, kw))
+    (height, width), (kh, kw) = images.shape[1:3], kernel.shape[:2]
+    return Geometry(stride, padding, (height, width), (kh, kw))
 
 
 class Convolution(nn.Module):
@@ -123,7 +127,7 @@ def _bind(result: str, left: Array, right: Array, *, geometry: Geometry, is_mapp
     named: dict[str, Any] = {}
     if result == "outputs" and not is_mapped:
         strides = (geometry.stride, geometry.stride)
-        named = {"window_strides": strides, "padding": geometry.padding, **_AS_IN_LAX}
+        named = {"window_strides": strides, "padding": geometry.pads, **_AS_IN_LAX}
     return _PRIMITIVES[result].bind(left, right, geometry=geometry, is_mapped=is_mapped, **named)
 
 

@@ -37,7 +37,7 @@ class Geometry(NamedTuple):
     """What a convolution's operands do not tell."""
 
     stride: int
-    padding: tuple[tuple[int, int], tuple[int, int]]  # zeros (before, after) along height and width
+    padding: int  # zeros on each side
     image: tuple[int, int]  # H, W
     window: tuple[int, int]  # kh, kw
 
@@ -45,10 +45,20 @@ class Geometry(NamedTuple):
     def output(self) -> tuple[int, int]:
         """H', W'."""
         height, width = (
-            (size + sum(pads) - window) // self.stride + 1
-            for size, pads, window in zip(self.image, self.padding, self.window, strict=True)
+            (size + 2 * self.padding - window) // self.stride + 1
+            for size, window in zip(self.image, self.window, strict=True)
         )
         return height, width
+
+    @property
+    def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Zeros before and after, along height and width."""
+        return (self.padding, self.padding), (self.padding, self.padding)
+
+    @property
+    def reach(self) -> list[int]:
+        """From the first output to the last, in pixels, along height and width."""
+        return [(n - 1) * self.stride + 1 for n in self.output]
 
 
 # --- canonical ------------------------------------------------------------------------------------
@@ -58,20 +68,16 @@ def plain_outputs(images: Array, kernel: Array, geometry: Geometry) -> Array:
     """XLA's convolution, which is canonical as it stands."""
     strides = (geometry.stride, geometry.stride)
     return lax.conv_general_dilated(
-        images, kernel, strides, geometry.padding, dimension_numbers=LAYOUT
+        images, kernel, strides, geometry.pads, dimension_numbers=LAYOUT
     )
 
 
 def canonical_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
     """The outputs, `stride` apart, convolved with the kernel turned round."""
     turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
-    before = [w - 1 - low for w, (low, _) in zip(geometry.window, geometry.padding, strict=True)]
-    reach = [(n - 1) * geometry.stride + 1 for n in geometry.output]
     padding = [
-        (low, size + window - 1 - low - covered)
-        for low, size, window, covered in zip(
-            before, geometry.image, geometry.window, reach, strict=True
-        )
+        (window - 1 - geometry.padding, size + geometry.padding - reach)
+        for window, size, reach in zip(geometry.window, geometry.image, geometry.reach, strict=True)
     ]
     return lax.conv_general_dilated(
         outputs,
@@ -85,12 +91,9 @@ def canonical_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array
 
 def canonical_kernel(images: Array, outputs: Array, geometry: Geometry) -> Array:
     """Channels as the batch, the batch as channels, and the outputs, `stride` apart, the window."""
-    reach = [(n - 1) * geometry.stride + 1 for n in geometry.output]
     padding = [
-        (low, window - 1 + covered - size - low)
-        for (low, _), window, covered, size in zip(
-            geometry.padding, geometry.window, reach, geometry.image, strict=True
-        )
+        (geometry.padding, window - 1 + reach - size - geometry.padding)
+        for window, size, reach in zip(geometry.window, geometry.image, geometry.reach, strict=True)
     ]
     kernel = lax.conv_general_dilated(
         images.transpose(3, 1, 2, 0),
@@ -194,11 +197,11 @@ def _pieces(images: Array, geometry: Geometry, tile: Tile, grid: _Grid) -> Array
     size, height, width, channels = images.shape
     th, tw = (t * geometry.stride for t in tile)
     rows, columns = grid.rows + grid.reach_height - 1, grid.columns + grid.reach_width - 1
-    (top, _), (left, _) = geometry.padding
+    before = geometry.padding
     config = [
         (0, 0, 0),
-        (top, rows * th - top - height, 0),
-        (left, columns * tw - left - width, 0),
+        (before, rows * th - before - height, 0),
+        (before, columns * tw - before - width, 0),
         (0, 0, 0),
     ]
     padded = lax.pad(images, jnp.zeros((), images.dtype), config)
@@ -238,8 +241,8 @@ def product_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
     """The pixels that were left out get zero."""
     images = outputs @ kernel[0, 0].T
     gaps = [
-        (0, size - (n - 1) * geometry.stride - 1, geometry.stride - 1)
-        for size, n in zip(geometry.image, geometry.output, strict=True)
+        (0, size - reach, geometry.stride - 1)
+        for size, reach in zip(geometry.image, geometry.reach, strict=True)
     ]
     return lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
 
@@ -276,7 +279,7 @@ def choose_way(result: str, geometry: Geometry, channels: tuple[int, int]) -> st
     multiply more. Towards a kernel, the channels of a canonical convolution are the batch, so that
     numbers count, not pixels.
     """
-    if geometry.window == (1, 1) and not any(map(any, geometry.padding)):
+    if geometry.window == (1, 1) and geometry.padding == 0:
         return "product"
     blocks = _time_of_blocks(geometry, channels, best_tile(geometry, channels))
     into, out = channels[::-1] if result == "images" else channels

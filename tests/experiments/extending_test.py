@@ -2,12 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.copies import copy_parts
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
@@ -26,9 +27,8 @@ TINY = [
 @pytest.fixture(scope="module", name="tree")
 def _tree(tmp_path_factory):
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("weighting", "experiments", "theory_checks", "tests", "docs"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tree)
+    parts = ("weighting", "experiments", "theory_checks", "tests", "docs", "pyproject.toml")
+    copy_parts(ROOT, tree, parts)
     for block in BLOCKS:
         path = tree / block["path"]
         if block["kind"] == "New file":

@@ -3,7 +3,6 @@
 import itertools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.copies import copy_parts
 from tests.mutants.matching import Stage
 from tests.mutants.mutations import Mutant
 
@@ -42,13 +42,7 @@ class Workshop:
         }
         self.clock = itertools.count(int(time.time()))
         self.usual: dict[Stage, float] = {}
-        folder.mkdir(parents=True)
-        for name in COPIED:
-            if (root / name).is_dir():
-                ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(root / name, folder / name, ignore=ignored)
-            else:
-                shutil.copy(root / name, folder / name)
+        copy_parts(root, folder, COPIED)
 
     def test(self, mutant: Mutant, stages: Sequence[Stage]) -> Outcome:
         """Plants the mutant, runs the stages up to the first failure, and takes it out again.

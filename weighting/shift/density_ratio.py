@@ -336,8 +336,9 @@ def _minimizer(
         return optax.apply_updates(params, updates), state, count + 1
 
     def unfinished(carry: tuple[PyTree, Any, Array]) -> Array:
-        params, _, count = carry
-        return (optax.tree.norm(jax.grad(value_fn)(params)) > tolerance) & (count < max_iterations)
+        _, state, count = carry
+        norm = optax.tree.norm(optax.tree.get(state, "grad"))
+        return (count == 0) | ((norm > tolerance) & (count < max_iterations))
 
     carry = (start, optimizer.init(start), jnp.zeros((), jnp.int32))
     return jax.lax.while_loop(unfinished, step, carry)[0]
