@@ -10,7 +10,7 @@ help:
 	@echo "make test       install, then the fast tests"
 	@echo "make test-slow  install, then every test (kill-and-resume, long runs)"
 	@echo "make test-oldest  the fast tests with the lowest versions that the requirements admit"
-	@echo "make mutants    do the tests notice small faults in weighting/? (about an hour)"
+	@echo "make mutants    do the tests notice small faults in weighting/? (long; python -m tests.mutants --again goes on)"
 	@echo "make lint       formatting, lint and types"
 	@echo "make bench      step-time ratios on this machine, into runs/benchmarks; KEEP=--keep writes results/benchmarks.json, too"
 	@echo "make storm      kills, full disks, damaged files (many minutes); see docs/reliability.md"
