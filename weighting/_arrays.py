@@ -13,6 +13,7 @@ from jax import Array
 
 from weighting._checks import concrete, require
 from weighting._numbers import at_least_float32, nan_if
+from weighting._whole_batch import on_whole_batch
 from weighting.base import Signals, mean_one
 
 NUM_BISECTIONS = 64  # down to neighbouring floats
@@ -61,12 +62,14 @@ def safe_sqrt(squares: Array) -> Array:
 # --- ranks and quantiles --------------------------------------------------------------------------
 
 
+@on_whole_batch
 def descending_rank(values: Array, among: Array) -> Array:
     """Rank of each value among the selected examples, 0 for the largest; ties by position."""
     order = jnp.argsort(jnp.where(among, -values, jnp.inf), stable=True)
     return jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
 
 
+@on_whole_batch
 def mid_ranks(values: Array, keep: Array | None = None) -> Array:
     """Ascending ranks, 0 for the smallest of those kept; equal values share their average rank."""
     if keep is None:
@@ -83,6 +86,7 @@ def whole_count(fraction: float | Array, count: int | Array) -> Array:
     return jnp.ceil(product * (1 - 4 * jnp.finfo(product.dtype).eps)).astype(jnp.int32)
 
 
+@on_whole_batch
 def masked_quantile(values: Array, valid: Array, fraction: float | Array) -> Array:
     """The smallest value that at least the given fraction of the valid ones do not exceed.
 
@@ -97,6 +101,7 @@ def masked_quantile(values: Array, valid: Array, fraction: float | Array) -> Arr
 # --- tables with a row per training example -------------------------------------------------------
 
 
+@on_whole_batch
 def last_occurrence(indices: Array, valid: Array) -> Array:
     """True [B] at the last valid position of every index, so that one write per example is left.
 
@@ -175,6 +180,7 @@ def check_bounds(low: Any, high: Any) -> None:
         )
 
 
+@on_whole_batch
 def bounded_mean_one(
     log_scores: Array, low: float | Array, high: float | Array, keep: Array | None = None
 ) -> Array:

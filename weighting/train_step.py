@@ -10,6 +10,7 @@ from jax import Array
 
 from weighting._numbers import keep_rows
 from weighting._types import LossFn, PyTree
+from weighting._whole_batch import on_whole_batch
 from weighting.base import Signals, Weighting
 from weighting.layerwise import linearize_layers
 from weighting.linearize import LinearizedLosses, linearize_losses, masked_mean, weighted_risk
@@ -218,17 +219,25 @@ def make_train_step(
         new_state = descend(optimizer, state, linearized, weights, signals.valid)._replace(
             model_state=model_state, weighting_state=weighting_state
         )
-        metrics = StepMetrics(
-            loss=masked_mean(signals.losses, batch.mask),
-            weighted_loss=weighted_risk(signals.losses, weights, batch.mask),
-            accuracy=accuracy(batch.labels, predict(output.logits), mask=batch.mask),
-            effective_sample_size=effective_sample_size(weights, mask=batch.mask),
-            losses=signals.losses,
-            weights=weights,
-        )
+        predictions = predict(output.logits)
+        metrics = _metrics(signals.losses, weights, batch.labels, predictions, batch.mask)
         return new_state, metrics
 
     return train_step
+
+
+@on_whole_batch
+def _metrics(
+    losses: Array, weights: Array, labels: Array, predictions: Array, mask: Array | None
+) -> StepMetrics:
+    return StepMetrics(
+        loss=masked_mean(losses, mask),
+        weighted_loss=weighted_risk(losses, weights, mask),
+        accuracy=accuracy(labels, predictions, mask=mask),
+        effective_sample_size=effective_sample_size(weights, mask=mask),
+        losses=losses,
+        weights=weights,
+    )
 
 
 def signals_of(batch: Batch, output: ModelOutput, losses: Array) -> Signals:

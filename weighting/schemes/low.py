@@ -18,6 +18,7 @@ from weighting._arrays import read_features, read_labels, read_logits
 from weighting._checks import check_choice, check_positive, check_vector, require
 from weighting._jaxopt import import_jaxopt
 from weighting._numbers import as_float, at_least_float32, keep_rows
+from weighting._whole_batch import on_whole_batch
 from weighting.base import Signals, Weighting, guarded, is_valid
 from weighting.linearize import masked_mean
 
@@ -26,6 +27,7 @@ GRADIENTS = ("logits", "last_layer", "parameters")
 SCALES = ("example", "batch_mean")
 
 
+@on_whole_batch
 def low_weights(
     squared_gradient_norms: Array,
     regularization: float | Array,
@@ -162,12 +164,19 @@ def low(
             squared = _output_norms(gradient, signals, loss_fn, last_layer_bias)
         if gradient_scale == "batch_mean":
             squared = squared / jnp.maximum(jnp.sum(signals.valid), 1) ** 2
-        own = low_weights(squared, regularization, solver=solver, mask=signals.valid)
-        residual = low_kkt_residual(own, squared, regularization, mask=signals.valid)
+        own, residual = _solve(squared, regularization, solver, signals.valid)
         new_weights = (weights * own).astype(signals.losses.dtype)
         return new_weights, LowState(residual.astype(state.kkt_residual.dtype))
 
     return guarded(init_fn, update_fn)
+
+
+@on_whole_batch
+def _solve(
+    squared: Array, regularization: float | Array, solver: str, valid: Array
+) -> tuple[Array, Array]:
+    own = low_weights(squared, regularization, solver=solver, mask=valid)
+    return own, low_kkt_residual(own, squared, regularization, mask=valid)
 
 
 def _parameter_norms(linearized: Any, params: Any, example_loss_fn: Any, examples: Any) -> Array:

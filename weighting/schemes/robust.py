@@ -24,10 +24,12 @@ from jax.core import Tracer
 from weighting._arrays import finish, read_indices, read_labels, whole_count
 from weighting._checks import check_positive, check_range, check_vector, concrete
 from weighting._numbers import as_float, at_least_float32, nan_if
+from weighting._whole_batch import on_whole_batch
 from weighting.base import Signals, Weighting, guarded, is_valid, stateless
 from weighting.schemes.low import low_weights
 
 
+@on_whole_batch
 def cvar_weights(losses: Array, alpha: float | Array, *, mask: Array | None = None) -> Array:
     r"""The weights in [0, 1/alpha] with mean one that maximize the weighted risk of a batch; [B].
 
@@ -197,19 +199,35 @@ def group_dro(
             group = read_labels("group_dro() without groups", signals)
         else:
             group = table[read_indices("group_dro()", signals)]
-        valid = signals.valid > 0
-        losses = jnp.where(valid, at_least_float32(signals.losses), 0)
-        counts = jnp.zeros(num_groups, losses.dtype).at[group].add(valid.astype(losses.dtype))
-        means = jnp.zeros(num_groups, losses.dtype).at[group].add(losses) / jnp.maximum(counts, 1)
-        gain = jnp.where(counts > 0, step_size * (means + margin), 0)
-        log_q = jax.nn.log_softmax(state.log_probabilities + gain)
-        own = jnp.exp(log_q)[group] * jnp.sum(counts) / jnp.maximum(counts, 1)[group]
+        own, log_q = _group_weights(
+            state.log_probabilities, signals.losses, group, signals.valid > 0, step_size, margin
+        )
         new_state = GroupDroState(log_q.astype(state.log_probabilities.dtype))
         return finish(weights * own, signals, normalize), new_state
 
     if table is None:
         return guarded(init_fn, update_fn, num_classes=num_groups)
     return guarded(init_fn, update_fn, num_examples=table.shape[0])
+
+
+@on_whole_batch
+def _group_weights(
+    log_probabilities: Array,
+    losses: Array,
+    group: Array,
+    valid: Array,
+    step_size: float | Array,
+    margin: float | Array,
+) -> tuple[Array, Array]:
+    """Weights at their native scale, and the new log q."""
+    num_groups = log_probabilities.shape[0]
+    losses = jnp.where(valid, at_least_float32(losses), 0)
+    counts = jnp.zeros(num_groups, losses.dtype).at[group].add(valid.astype(losses.dtype))
+    means = jnp.zeros(num_groups, losses.dtype).at[group].add(losses) / jnp.maximum(counts, 1)
+    gain = jnp.where(counts > 0, step_size * (means + margin), 0)
+    log_q = jax.nn.log_softmax(log_probabilities + gain)
+    own = jnp.exp(log_q)[group] * jnp.sum(counts) / jnp.maximum(counts, 1)[group]
+    return own, log_q
 
 
 def _from_losses(own_weights: Any) -> Weighting:

@@ -126,8 +126,13 @@ def parallel_step(
       Array(8., dtype=float32)
     """
     whole = _whole(mesh)
+
+    def under_mesh(state: Any, batch: Batch) -> tuple[Any, Any]:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # see `on_whole_batch`
+            return train_step(state, batch)
+
     compiled = jax.jit(
-        train_step,
+        under_mesh,
         in_shardings=(whole, _split(mesh)),
         out_shardings=whole,
         donate_argnums=0 if donate else None,

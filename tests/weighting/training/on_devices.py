@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 import weighting
+from benchmarks.compile_for.hlo import collectives
 from experiments.data import TaskConfig, make_task
 from experiments.methods.registry import SCHEMES
 from experiments.networks.models import make_model
@@ -144,6 +145,28 @@ def is_split(mesh):
         ):
             return False
     return True
+
+
+# Schemes that sort or project, and those whose sums depend on each other.
+GATHERED = {
+    "uniform": weighting.uniform,
+    "low": lambda: weighting.low(0.1),
+    "low, osqp": lambda: weighting.low(0.1, solver="osqp"),
+    "cvar": weighting.cvar,
+    "chi_square_dro": weighting.chi_square_dro,
+    "group_dro": lambda: weighting.group_dro(5),
+    "top_losses": lambda: weighting.top_losses(0.5),
+    "inverse_margin": weighting.inverse_margin,
+}
+
+
+def num_collectives(scheme, mesh):
+    """Exchanges between devices in the compiled step of a scheme that reads no clean batch."""
+    case = Case(scheme)
+    step, state = start(case)
+    batch = shard_batch(mesh, next(batches(case)))
+    lowered = jax.jit(parallel_step(step, mesh)).lower(replicate(mesh, state), batch)
+    return len(collectives(lowered.compile().as_text()))
 
 
 def message(function, *args):
@@ -286,6 +309,7 @@ def quick(folder):
     return {
         "steps": differences(QUICK, mesh),
         "is split": is_split(mesh),
+        "collectives": {name: num_collectives(it, mesh) for name, it in GATHERED.items()},
         "refusals": refusals(mesh),
         "eight, two, one": eight_two_one(folder / "run"),
         "stays": stays(),

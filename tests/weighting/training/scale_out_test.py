@@ -85,6 +85,15 @@ def test_batches_are_split(found):
     assert found["is split"]
 
 
+def test_sorts_and_projections_gather_once(found):
+    """LOW's projection alone had seven more than plain ERM, OSQP thirty-one."""
+    counts = found["collectives"]
+    plain = counts.pop("uniform")
+    assert plain > 0
+    assert len(counts) > 5
+    assert {name: count for name, count in counts.items() if count > plain + 2} == {}
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [
