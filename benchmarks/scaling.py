@@ -8,8 +8,6 @@ result on one device; a ring sends up to twice as many. Other backends fuse coll
 but must move the same sums.
 """
 
-import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 import weighting
+from benchmarks.compile_for.hlo import Collective, collectives
 from benchmarks.report import KEPT, RUNS, run_benchmark, write_results
 from experiments.networks.convolution import convolve_plainly
 from experiments.networks.models import lenet5
@@ -34,16 +33,6 @@ SCHEMES: dict[str, tuple[Callable[[], Weighting], int]] = {
     "low:0.1": (lambda: weighting.low(0.1), 0),
     f"lookahead, {NUM_CLEAN} clean": (weighting.lookahead, NUM_CLEAN),
 }
-_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_INSTRUCTION = re.compile(rf"= (.*?) ({'|'.join(_KINDS)})\(")
-_ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
-
-
-class Collective(NamedTuple):
-    """An exchange between devices, with the bytes of its result on each."""
-
-    kind: str
-    num_bytes: int
 
 
 class DeviceCost(NamedTuple):
@@ -57,27 +46,6 @@ class DeviceCost(NamedTuple):
     def num_bytes(self) -> int:
         """Bytes of all collectives."""
         return sum(collective.num_bytes for collective in self.collectives)
-
-
-def collectives(hlo: str) -> list[Collective]:
-    """The collectives in the text of a program for CPU (where none is asynchronous).
-
-    One per instruction; those in the body of a loop count once.
-    """
-    found = []
-    for line in hlo.splitlines():
-        match = _INSTRUCTION.search(line)
-        if match is None:
-            continue
-        shape, kind = match.groups()
-        sizes = [_num_bytes(*array.groups()) for array in _ARRAY.finditer(shape)]
-        found.append(Collective(kind, sum(sizes)))
-    return found
-
-
-def _num_bytes(name: str, bits: str | None, dimensions: str) -> int:
-    width = 8 if name == "pred" else int(bits or 8)
-    return math.prod(int(size) for size in dimensions.split(",") if size) * width // 8
 
 
 def cost_of_step(scheme: Weighting, num_clean: int, num_devices: int) -> DeviceCost:
