@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax import Array
 from jax.extend import core
+
+from weighting._checks import check_vector
 
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr"}
 LOOPS = ("scan", "while", "cond")
@@ -143,8 +144,8 @@ class TracedNetwork(NamedTuple):
         return [x.number for x in outputs], operands
 
 
-def trace(losses_fn: Callable[..., Any], params: Any, batch: Any) -> tuple[TracedNetwork, Any, Any]:
-    """The network of (params, batch) -> (losses [B], aux), and the shapes of both."""
+def trace(losses_fn: Callable[..., Any], params: Any, batch: Any) -> tuple[TracedNetwork, Any]:
+    """The network of (params, batch) -> (losses [B], aux), and the shapes of aux."""
     closed, (losses, aux) = jax.make_jaxpr(losses_fn, return_shape=True)(params, batch)
-    size = losses.shape[0] if np.ndim(losses) else 0
-    return TracedNetwork(closed, len(jax.tree.leaves(params)), size), losses, aux
+    check_vector("losses", losses)
+    return TracedNetwork(closed, len(jax.tree.leaves(params)), losses.shape[0]), aux

@@ -30,7 +30,6 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from weighting._checks import check_vector
 from weighting._layers import Layer, trace
 from weighting._types import PyTree
 from weighting.linearize import LinearizedLosses
@@ -75,8 +74,7 @@ def linearize_layers(
       Array([ 4., 64.], dtype=float32)
     """
     traced_fn = losses_fn if has_aux else lambda params, batch: (losses_fn(params, batch), None)
-    network, losses, aux_shapes = trace(traced_fn, params, batch)
-    check_vector("losses", losses)
+    network, aux_shapes = trace(traced_fn, params, batch)
     leaves, treedef = jax.tree.flatten(params)
     found = network.layers(leaves)
     zeros = [jnp.zeros(x.output.shape, x.output.dtype) for x in found]

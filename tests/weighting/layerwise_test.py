@@ -151,6 +151,10 @@ def test_biases_and_scales_have_formulas(float64):
     for outputs_fn, needs_rows in ((affine, False), (twice, True)):
         losses_fn = functools.partial(lambda f, p, x: jnp.sum(jnp.sin(f(p, x)), axis=1), outputs_fn)
         assert norms_by_layers_and_by_rows(losses_fn, params, inputs) == needs_rows
+    one = jnp.ones(())  # spread over a row before it enters a layer
+    assert norms_by_layers_and_by_rows(
+        lambda one, x: jnp.sum(jnp.sin(x + jax.lax.broadcast(one, (1, 3))), axis=1), one, inputs
+    )
     images = jnp.array(rng.normal(size=(18, 2, 4, 3)))
     bias = jnp.array(rng.normal(size=(1, 2, 1, 3)))  # shared along one axis
     assert not norms_by_layers_and_by_rows(
@@ -186,7 +190,26 @@ def test_norms_of_a_convolution(options, float64):
         )
         return jnp.sum(jnp.sin(outputs), axis=(1, 2, 3))
 
-    norms_by_layers_and_by_rows(losses_fn, kernel, jnp.array(rng.normal(size=(3, 4, 6, 2))))
+    inputs = jnp.array(rng.normal(size=(3, 4, 6, 2)))
+    norms_by_layers_and_by_rows(losses_fn, kernel, inputs)
+    norms = jax.make_jaxpr(lambda k, x: linearize_layers(losses_fn, k, x).squared_row_norms())
+    has_formula = str(norms(kernel, inputs)).count("conv_general_dilated[") == 1  # forward only
+    assert has_formula == (groups == 1)
+
+
+def test_norms_of_a_convolution_by_groups_of_the_batch(float64):
+    """Of which every example has two: its inputs, and the same turned around."""
+    rng = np.random.default_rng(0)
+    kernel, inputs = jnp.array(rng.normal(size=(3, 1, 4))), jnp.array(rng.normal(size=(5, 6, 1)))
+
+    def losses_fn(kernel, x):
+        outputs = jax.lax.conv_general_dilated(
+            jnp.concatenate([x, x[:, ::-1]]), kernel, (1,), "VALID",
+            dimension_numbers=("NHC", "HIO", "NHC"), batch_group_count=2,
+        )  # fmt: skip
+        return jnp.sum(jnp.sin(outputs), axis=(1, 2))
+
+    norms_by_layers_and_by_rows(losses_fn, kernel, inputs)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 import weighting
 from weighting import Batch, init_train_state, linearize_losses, losses, make_train_step
+from weighting.linearize import masked_mean
 
 DIM, CLASSES, BATCH = 5, 3, 8
 
@@ -105,6 +106,15 @@ def test_linearization_accepts_custom_backward_passes():
     own = linearize_losses(functools.partial(losses_fn, relu), params)
     plain = linearize_losses(functools.partial(losses_fn, jax.nn.relu), params)
     np.testing.assert_allclose(own.jvp(params), plain.jvp(params), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mask", "mean"), [([0, 0, 0], 0), ([0, 1, 0], 5), ([1, 0, 2], 4), (None, 13 / 3)]
+)
+def test_the_mean_over_a_mask(mask, mean):
+    mask = None if mask is None else jnp.array(mask)
+    values = jnp.array([1.0, 5.0, 7.0])
+    np.testing.assert_allclose(masked_mean(values, mask), mean, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 import weighting as w
 from weighting import metrics
-from weighting._numbers import one_hot
+from weighting._numbers import lookup, one_hot
 
 LOGITS = jnp.array([[3.0, 0.0, 1.0], [0.0, 0.5, 2.0], [1.0, 4.0, 0.0]])
 COUNTS = jnp.array([3, 1, 2])
@@ -85,6 +85,11 @@ def test_label_shift_refuses_unknown_classes(wrong):
             w.bbse_class_weights(*arguments, 3)
     traced = jax.jit(lambda labels: w.bbse_class_weights(known, labels, known, 3))
     assert np.all(np.isnan(traced(unknown)))
+
+
+def test_a_table_of_integers_has_no_nan():
+    rows = lookup(jnp.array([3, 5]), jnp.array([0, 1, 2, -1]))
+    np.testing.assert_array_equal(rows, [3, 5, 0, 0])
 
 
 def test_rows_of_one_hot_have_the_type_that_was_asked_for():

@@ -52,6 +52,21 @@ def test_stratified_folds_spread_every_class():
     assert not np.array_equal(folds, other)
 
 
+def test_networks_are_trained_on_stratified_folds():
+    labels = jnp.array([0] * 20 + [1] * 5)
+
+    def count_rare(key, inputs, labels, mask):
+        return jnp.sum(labels * mask)
+
+    def predict(count, queries):
+        return jnp.full(len(queries), count)
+
+    out = cross_validated_predictions(
+        count_rare, predict, KEY, jnp.zeros((25, 1)), labels, num_repeats=8, stratify=True
+    )
+    np.testing.assert_array_equal(out, 4)  # of the rare class, one in each of five folds
+
+
 # --- no leakage -------------------------------------------------------------------------------
 
 

@@ -97,6 +97,10 @@ def test_standardize_within_class_is_the_z_score_of_each_class(float64):
         np.testing.assert_allclose(
             np.asarray(got)[c == LABELS], scipy.stats.zscore(values[c == LABELS]), rtol=1e-10
         )
+    labels = jnp.array([0, 0, 2])
+    with jax.debug_nans(True):  # a class of one, and one of none
+        single = one_network.standardize_within_class(jnp.array([3.0, 5.0, 2.0]), labels, 4)
+    np.testing.assert_allclose(single, [-1, 1, 0], rtol=1e-12)
     # the sum of seven equal numbers over seven is not always the number
     equal, classes = np.repeat(rng().normal(size=20), 7), np.repeat(np.arange(20), 7)
     np.testing.assert_array_equal(

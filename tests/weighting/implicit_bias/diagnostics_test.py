@@ -295,6 +295,8 @@ def test_duality_gap_brackets_the_margin_and_the_angle(float64):
     at_optimum = gap_fn(points, 50 * star)
     np.testing.assert_allclose(at_optimum, (1.0, 1.0, 0.0, 0.0), atol=1e-14)
     assert gap_fn(points, -star).angle == pytest.approx(math.pi / 2)
+    opposite = jnp.array([[1.0, 0.0], [-1.0, 0.0]])  # their hull holds the origin: no margin
+    np.testing.assert_allclose(gap_fn(opposite, jnp.array([0.0, 1.0])), (0, 0, 0, math.pi / 2))
     with pytest.raises(ValueError, match=r"\[N, D\]"):
         bias.duality_gap(points, jnp.ones(3))
 

@@ -297,6 +297,15 @@ def test_the_margin_of_several_classes_agrees_with_cvxopt_on_all_pairs():
         assert not solution.dual[np.arange(18), labels].any()
 
 
+def test_one_example_of_several_classes_by_hand():
+    """Its own column and the three others share x: W = x (1, -1/3, -1/3, -1/3) / norm."""
+    solution = multiclass_max_margin([[3.0, 4.0]], [0], 4)
+    np.testing.assert_allclose(solution.margin, 5 * np.sqrt(4 / 3), rtol=1e-12)
+    columns = np.outer([0.6, 0.8], [3, -1, -1, -1]) / np.sqrt(12)
+    np.testing.assert_allclose(solution.direction, columns, atol=1e-12)
+    np.testing.assert_allclose(solution.dual, [[0, 1 / 3, 1 / 3, 1 / 3]], atol=1e-12)
+
+
 def test_two_of_several_classes_are_the_binary_margin():
     inputs, labels = separable_problem(0)
     binary = max_margin(inputs, labels)
@@ -340,8 +349,11 @@ def test_malformed_arguments_are_refused():
         jax.jit(lambda y: max_margin(inputs, y))(labels)
     with pytest.raises(ValueError, match="square"):
         kernel_max_margin(inputs, labels)
-    with pytest.raises(ValueError, match="symmetric"):
-        kernel_max_margin(np.triu(np.ones((30, 30))), labels)
+    for unit in (1e-9, 1.0, 1e9):
+        with pytest.raises(ValueError, match="symmetric"):
+            kernel_max_margin(unit * np.triu(np.ones((30, 30))), labels)
+        rounded = unit * (np.eye(30) + np.triu(np.full((30, 30), 1e-8)))
+        assert kernel_max_margin(rounded, labels).separable
     with pytest.raises(ValueError, match="negative diagonal"):
         kernel_max_margin(-np.eye(30), labels)
     with pytest.raises(ValueError, match="two classes"):

@@ -147,6 +147,12 @@ def test_against_torch():
             "needs transposing",
         ),
         (
+            lambda z, y: losses.forward_corrected_cross_entropy(
+                z, y, transition=np.array([[1.5, -0.5, 0], [0, 1, 0], [0, 0, 1]])
+            ),
+            "a smallest entry of -0.5",
+        ),
+        (
             lambda z, y: losses.forward_corrected_cross_entropy(z, y, transition=np.eye(2)),
             "must be a matrix",
         ),

@@ -160,6 +160,15 @@ def test_a_label_that_is_never_given_has_probability_zero():
     np.testing.assert_allclose(probability, [0.5, 0.5, 0.0], rtol=1e-6)
 
 
+def test_a_label_that_is_never_given_leaves_the_derivatives_finite():
+    transition = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
+    derivatives = jax.grad(lambda p: class_based.clean_label_probability(transition, p)[0])(
+        jnp.array([0.25, 0.25, 0.5])
+    )
+    # of p / (p + q / 2), p and q the first and last prior: (q / 2, -p / 2) / (p + q / 2)^2
+    np.testing.assert_allclose(derivatives, [1.0, 0.0, -0.5], atol=1e-6)
+
+
 def test_oracle_noise_averages_to_one_over_the_batch():
     scheme = class_based.oracle_noise(background_flip(10, 0.4), np.full(10, 0.1))
     batch = Signals(jnp.zeros(3), labels=jnp.array([9, 0, 0]), mask=jnp.array([1, 1, 0]))
