@@ -16,6 +16,7 @@ MASKED = "weighting/losses/masked_classes_test.py"
 INTEGERS = "weighting/integers_test.py"
 UNKNOWN = "weighting/unknown_classes_test.py"
 MISSING = "weighting/missing_values_test.py"
+RANGES = "tests/weighting/ranges_test.py"  # of hyperparameters, where a file has any
 SHIFT = ["weighting/shift/label_shift_test.py", "weighting/shift/density_ratio_test.py"]
 # Files without a test file of their name, or with more than that one; names below tests/.
 MATCHING = {
@@ -67,6 +68,8 @@ def stages(root: Path, file: str) -> list[Stage]:
     """
     own = file.removeprefix("weighting/")
     tests = [f"tests/{name}" for name in MATCHING.get(own, ())] or _of_its_name(root, own)
+    if tests and "check_range(" in (root / file).read_text():
+        tests.append(RANGES)
     found = [Stage(tuple(tests))] if tests else []
     if own in WHOLE_CONTRACT:
         found.append(Stage((CONTRACT,)))
