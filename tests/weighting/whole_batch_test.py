@@ -49,8 +49,9 @@ def test_one_within_another_is_not_split_again():
     assert programs(outer, NORMS).count("shard_map[") == 1
 
 
-def test_axes_that_are_not_automatic_are_left_to_their_owner():
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
+@pytest.mark.parametrize("other", [AxisType.Explicit, AxisType.Auto])
+def test_axes_that_are_not_automatic_are_left_to_their_owner(other):
+    mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(AxisType.Explicit, other))
     traced = under(mesh, lambda norms: low_weights(norms, 0.3)).trace(NORMS)
     assert "shard_map" not in str(traced.jaxpr)
 

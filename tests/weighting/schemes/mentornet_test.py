@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 from weighting import Signals, mentornet_curriculum
 from weighting.schemes.mentornet import (
@@ -68,6 +69,20 @@ def test_network_equals_a_loop(float64):
         hidden = np.tanh(joined @ mentor.hidden_kernel + mentor.hidden_bias)
         expected = hidden @ mentor.output_kernel + mentor.output_bias
         np.testing.assert_allclose(scores[i], expected, rtol=1e-11)
+
+
+def test_sampled_features_are_uniform_and_independent():
+    features = sample_mentor_features(jax.random.key(3), 3000, 2, num_classes=4)
+    assert features.losses.shape == features.differences.shape == (3000, 2)
+    for values, low in ((features.losses, 0), (features.differences, -5)):
+        for visit in np.asarray(values).T:  # p-values of a fixed draw
+            assert scipy.stats.kstest(visit, "uniform", (low, 10)).pvalue > 0.01
+    for values, count in ((features.labels, 4), (features.stages, 100)):
+        assert scipy.stats.chisquare(np.bincount(values, minlength=count)).pvalue > 0.01
+        assert values.max() == count - 1
+    columns = [*features.losses.T, *features.differences.T, features.labels, features.stages]
+    correlations = np.corrcoef(np.stack(columns)) - np.eye(6)
+    assert np.abs(correlations).max() < 4 / np.sqrt(3000)
 
 
 def test_targets_by_hand():
