@@ -10,10 +10,10 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?(%[\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
 _OPERAND = re.compile(r"%[\w.-]+")
 # What names, groups or views data, and the ends of what was started: nothing runs.
-_NO_WORK = frozenset(
-    ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "partition-id")
-    + ("replica-id", "after-all", "iota", "opt-barrier")
-)
+_NO_WORK = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota"),
+    *("partition-id", "replica-id", "after-all", "opt-barrier"),
+}
 
 
 class Collective(NamedTuple):

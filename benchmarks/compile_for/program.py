@@ -19,7 +19,6 @@ from weighting.schemes.mentornet import init_mentor
 from weighting.training.scale_out import parallel_step
 
 NUM_EXAMPLES, NUM_CLASSES = 50_000, 10
-DTYPES = ("float32", "bfloat16")
 IMAGE_SHAPES = {"lenet5": (28, 28, 1), "ren2018_net": (28, 28, 1)}
 
 
@@ -31,6 +30,7 @@ class Workload(NamedTuple):
     batch_size: int
     clean_size: int
     dtype: str
+    split: bool = False  # sorts and projections, over the devices
 
 
 class Cost(NamedTuple):
@@ -46,11 +46,6 @@ class Cost(NamedTuple):
     compile_seconds: float
     estimated_seconds: float
 
-    @property
-    def peak_bytes(self) -> int:
-        """Arguments and temporaries; results take the arguments' place (the state is donated)."""
-        return self.argument_bytes + self.temp_bytes
-
 
 def compile_step(workload: Workload, target: Target) -> Cost:
     """Compiles a workload's train step for a target and reads what it costs.
@@ -60,6 +55,8 @@ def compile_step(workload: Workload, target: Target) -> Cost:
     """
     mesh = target.mesh()
     step, state, batch = shapes(workload, mesh.size)
+    if workload.split:
+        step = _without_mesh(step)
     start = time.perf_counter()
     lowered = jax.jit(parallel_step(step, mesh, donate=True)).lower(state, batch)
     compiled = lowered.compile(target.compiler_options)
@@ -110,7 +107,7 @@ def roofline(
 
 def shapes(workload: Workload, num_devices: int) -> tuple[Any, Any, Any]:
     """The train step, and the shapes of its state and of its batch over all devices."""
-    model = network(workload.network)
+    model = network_named(workload.network)
     inputs = _inputs(workload.network)
     scheme = build_scheme(workload.scheme)
     optimizer = optax.sgd(0.1, momentum=0.9)
@@ -132,7 +129,7 @@ def shapes(workload: Workload, num_devices: int) -> tuple[Any, Any, Any]:
     return step, state, batch
 
 
-def network(name: str) -> Model:
+def network_named(name: str) -> Model:
     """The network of that name: the transformer of this benchmark, or one of the laboratory's."""
     if name == "transformer":
         return transformer(NUM_CLASSES)
@@ -153,6 +150,16 @@ def build_scheme(text: str) -> weighting.Weighting:
     counts = jnp.full(NUM_CLASSES, NUM_EXAMPLES / NUM_CLASSES)
     context = Context(counts, NUM_EXAMPLES, 10_000, 500.0, 3072, references)
     return spec.build(context, spec.values)
+
+
+def _without_mesh(step: Any) -> Any:
+    """The step as if it were traced under no mesh, so that nothing is computed whole."""
+
+    def apart(state: Any, batch: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            return step(state, batch)
+
+    return apart
 
 
 def _in_bfloat16(model: Model) -> Any:

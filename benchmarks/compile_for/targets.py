@@ -5,6 +5,7 @@ eight. Numbers are per chip and from the makers' data sheets: memory, its bandwi
 dense products, and one direction of the links to other chips.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 from typing import Any, NamedTuple
@@ -108,6 +109,17 @@ def parse_target(name: str) -> Target:
         raise ValueError(f"the shape of target {name!r} must be HOSTSxGPUS, got {shape!r}")
     topology = "x".join(["1"] * (3 - len(sizes)) + sizes)  # slices x hosts x GPUs
     return Target(name, "cuda", CHIPS[chip], topology)
+
+
+def compilers() -> dict[str, str]:
+    """The installed versions of what compiles."""
+    found = {}
+    for name in ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def check_installed(target: Target) -> None:

@@ -1,4 +1,4 @@
-"""A small transformer encoder that classifies sequences of tokens: 4 layers of width 256."""
+"""A small transformer encoder that classifies sequences of tokens: 2 layers of width 256."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from experiments.networks.model_boundary import Model
 from weighting import ModelOutput
 
 VOCABULARY, LENGTH = 8192, 128
-WIDTH, HEADS, LAYERS = 256, 4, 4
+WIDTH, HEADS, LAYERS = 256, 4, 2
 
 
 class _Block(nn.Module):

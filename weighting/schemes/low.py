@@ -243,14 +243,16 @@ def _solve_osqp(gaps: Array, valid: Array) -> Array:
     dtype = jnp.promote_types(gaps.dtype, jnp.zeros(()).dtype)  # OSQP wants the default float type
     gaps, rows = gaps.astype(dtype), valid.astype(dtype)
     tolerance = 1e-8 if dtype == jnp.float64 else 1e-5
-    size = gaps.shape[0]
-    solution = (
-        import_jaxopt()
-        .OSQP(tol=tolerance, maxiter=10_000)
-        .run(
-            params_obj=(jnp.eye(size, dtype=dtype), gaps),
-            params_eq=(rows[None, :], jnp.maximum(jnp.sum(rows), 1)[None]),
-            params_ineq=(-jnp.eye(size, dtype=dtype), jnp.zeros(size, dtype)),
-        )
+    solver = import_jaxopt().OSQP(
+        matvec_Q=lambda _, weights: weights,  # the identity: no matrix B x B
+        matvec_A=lambda rows, weights: jnp.vdot(rows, weights)[None],
+        matvec_G=lambda _, weights: -weights,
+        tol=tolerance,
+        maxiter=10_000,
+    )
+    solution = solver.run(
+        params_obj=(None, gaps),
+        params_eq=(rows, jnp.maximum(jnp.sum(rows), 1)[None]),
+        params_ineq=(None, jnp.zeros_like(gaps)),
     )
     return jnp.maximum(solution.params.primal, 0)
