@@ -145,6 +145,7 @@ def build_scheme(text: str) -> weighting.Weighting:
         for name, reference in REFERENCES.items()
     }
     references |= {name: jnp.eye(NUM_CLASSES) for name in ("transition", "confusion")}
+    references["is_corrupted"] = jnp.arange(NUM_EXAMPLES) % 2
     references["size_clusters"] = jnp.arange(NUM_CLASSES) % 3
     references["mentor"] = init_mentor(jax.random.key(0))
     counts = jnp.full(NUM_CLASSES, NUM_EXAMPLES / NUM_CLASSES)

@@ -15,7 +15,7 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        attended = nn.SelfAttention(HEADS, name="attention")(nn.LayerNorm()(x))
+        attended = nn.MultiHeadDotProductAttention(HEADS, name="attention")(nn.LayerNorm()(x))
         x = x + attended
         hidden = nn.gelu(nn.Dense(4 * WIDTH)(nn.LayerNorm()(x)))
         return x + nn.Dense(WIDTH)(hidden)
@@ -27,7 +27,7 @@ class _Transformer(nn.Module):
     @nn.compact
     def __call__(self, tokens):
         x = nn.Embed(VOCABULARY, WIDTH)(tokens)
-        x = x + self.param("positions", nn.initializers.normal(0.02), (LENGTH, WIDTH))
+        x = x + self.param("positions", nn.initializers.normal(0.02), (LENGTH, WIDTH))[None]
         for index in range(LAYERS):
             x = _Block(name=f"block{index}")(x)
         features = jnp.mean(nn.LayerNorm()(x), axis=1)
