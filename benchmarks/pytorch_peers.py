@@ -38,18 +38,54 @@ def torch_ren2018_net(num_outputs: int) -> nn.Module:
     )
 
 
+class _Block(nn.Module):
+    """Two normalized convolutions beside a skip; every second pixel where the sides are halved."""
+
+    def __init__(self, before: int, after: int, stride: int):
+        super().__init__()
+        self.main = nn.Sequential(
+            *[nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after)],
+            nn.ReLU(),
+            *[nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)],
+        )
+        self.stride, self.new = stride, after - before
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip = x[:, :, :: self.stride, :: self.stride]
+        skip = nn.functional.pad(skip, (0, 0, 0, 0, 0, self.new))
+        return torch.relu(self.main(x) + skip)
+
+
+def torch_resnet32(num_outputs: int) -> nn.Module:
+    """The ResNet of depth 32 for CIFAR, shortcuts without parameters."""
+    layers = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    channels = 16
+    for width in (16, 32, 64):
+        for _ in range(5):
+            layers.append(_Block(channels, width, 1 if width == channels else 2))
+            channels = width
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, *pool, nn.Linear(64, num_outputs))
+
+
 class Peer:
     """A network with a batch of random images, and steps on it."""
 
-    def __init__(self, network: nn.Module, num_outputs: int, batch_size: int, momentum: float):
-        self.network = network
+    def __init__(
+        self,
+        network: nn.Module,
+        num_outputs: int,
+        batch_size: int,
+        momentum: float,
+        image_shape: tuple[int, ...] = (1, 28, 28),
+    ):
+        self.network, self.image_shape = network, image_shape
         self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=momentum)
         self.inputs, self.labels = self._draw(batch_size, num_outputs)
         self.num_outputs = num_outputs
 
-    @staticmethod
-    def _draw(size: int, num_outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.rand(size, 1, 28, 28), torch.randint(0, max(num_outputs, 2), (size,))
+    def _draw(self, size: int, num_outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.rand(size, *self.image_shape), torch.randint(0, max(num_outputs, 2), (size,))
 
     def losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy per example; for one output the logistic loss."""
@@ -125,6 +161,8 @@ def peers(title: str, batch_size: int, clean_sizes: Sequence[int]) -> dict[str, 
         peer = Peer(torch_lenet5(10), 10, batch_size, momentum=0.9)
     elif name == "ren2018_net":
         peer = Peer(torch_ren2018_net(1), 1, batch_size, momentum=0.0)
+    elif name == "ResNet-32":
+        peer = Peer(torch_resnet32(10), 10, batch_size, momentum=0.9, image_shape=(3, 32, 32))
     else:
         return {}
     steps = {"uniform": peer.plain(), "low:0.1": peer.low(0.1)}

@@ -27,6 +27,7 @@ class Candidate(NamedTuple):
     scheme: Weighting | None
     num_clean: int = 0
     num_steps: int = 1  # consecutive steps per call, where steps differ in cost
+    in_scan: bool = False  # the steps of a call as one program, a `lax.scan`
     layerwise: bool = False
     model: Model | None = None  # instead of the table's
     max_ratio: float | None = None  # targets: of the time,
@@ -42,6 +43,7 @@ class StepTable(NamedTuple):
     optimizer: optax.GradientTransformation
     batch_size: int
     candidates: dict[str, Candidate]
+    image_shape: tuple[int, ...] = IMAGE_SHAPE
 
 
 class Compiled(NamedTuple):
@@ -58,7 +60,7 @@ def compile_candidate(table: StepTable, candidate: Candidate) -> Compiled:
 
     def random_batch(seed: int, size: int, clean: Batch | None = None) -> Batch:
         image_key, label_key = jax.random.split(jax.random.key(seed))
-        images = jax.random.uniform(image_key, (size, *IMAGE_SHAPE))
+        images = jax.random.uniform(image_key, (size, *table.image_shape))
         return Batch(images, jax.random.randint(label_key, (size,), 0, num_labels), clean=clean)
 
     clean = random_batch(1, candidate.num_clean) if candidate.num_clean else None
@@ -82,14 +84,19 @@ def compile_candidate(table: StepTable, candidate: Candidate) -> Compiled:
 
     @jax.jit
     def kept_outputs(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
-        state, metrics = step(state, batch)
+        if candidate.in_scan:
+            state, metrics = jax.lax.scan(
+                lambda state, _: step(state, batch), state, length=candidate.num_steps
+            )
+        else:
+            state, metrics = step(state, batch)
         return state, metrics.loss
 
     compiled = kept_outputs.lower(state, batch).compile()
 
     def call() -> TrainState:
         current = state
-        for _ in range(candidate.num_steps):
+        for _ in range(1 if candidate.in_scan else candidate.num_steps):
             current, _ = compiled(current, batch)
         return current
 

@@ -91,20 +91,33 @@ def test_peers_do_the_same_work():
     np.testing.assert_allclose(weights, ours, atol=0.1)  # its tolerance of 1e-4 leaves 0.05
     for table in step_time.tables():
         steps = pytorch_peers.peers(table.title, 8, (2,))
-        assert set(steps) == {"uniform", "low:0.1", "lookahead, 2 clean"}
+        assert set(steps) == {"uniform", "low:0.1", "lookahead, 2 clean"}, table.title
         assert {"uniform", "low:0.1"} <= set(table.candidates)
         for step in steps.values():
             step()
     # The same network: as many parameters as ours.
-    for theirs, ours in (
-        (pytorch_peers.torch_lenet5(10), lenet5(10)),
-        (pytorch_peers.torch_ren2018_net(1), None),
+    for theirs, name, num_outputs, (height, width, channels) in (
+        (pytorch_peers.torch_lenet5, "lenet5", 10, (28, 28, 1)),
+        (pytorch_peers.torch_ren2018_net, "ren2018_net", 1, (28, 28, 1)),
+        (pytorch_peers.torch_resnet32, "resnet32", 10, (32, 32, 3)),
     ):
-        model = ours or make_model("ren2018_net", 1)
-        params, _ = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
-        count = sum(p.numel() for p in theirs.parameters())
+        network, model = theirs(num_outputs), make_model(name, num_outputs)
+        params, _ = model.init(jax.random.key(0), jnp.zeros((1, height, width, channels)))
+        count = sum(p.numel() for p in network.parameters())
         assert count == sum(p.size for p in jax.tree.leaves(params))
-        assert theirs(torch.zeros(3, 1, 28, 28)).shape == (3, model.num_outputs)
+        assert network(torch.zeros(3, channels, height, width)).shape == (3, num_outputs)
+
+
+def test_steps_in_a_scan_are_the_steps_one_by_one():
+    table = tiny_table()
+    calls = [
+        step_time.compile_candidate(table, Candidate(weighting.uniform(), 0, 3, in_scan)).call
+        for in_scan in (False, True)
+    ]
+    one_by_one, in_scan = (call() for call in calls)
+    assert one_by_one.step == in_scan.step == 3
+    for a, b in zip(*map(jax.tree.leaves, (one_by_one.params, in_scan.params)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_torch_lookahead_weights_are_ours():

@@ -70,6 +70,8 @@ def test_cvar_by_hand():
     np.testing.assert_allclose(
         update(robust.cvar(0.5), tied), [4 / 3, 4 / 3, 4 / 3, 0, 0], rtol=1e-6
     )
+    slightly_more = np.float32(1 / 2 + 2e-7)  # counts as two of four, whose weights keep the bound
+    assert max(update(robust.cvar(slightly_more), four)) == 1 / slightly_more
     with pytest.raises(ValueError, match="alpha must lie in"):
         robust.cvar(0.0)
     with pytest.raises(ValueError, match="losses must be a vector"):
