@@ -57,10 +57,19 @@ def test_score_networks_is_the_mean_of_each_network():
     assert sizes == {3}
 
 
-def test_dataset_scores_refuse_bad_input():
-    def identity(params, batch):
-        return batch
+def identity(params, batch):
+    return batch
 
+
+def test_a_single_example_has_a_score():
+    np.testing.assert_array_equal(over_a_dataset.score_dataset(identity, None, jnp.ones(1)), [1])
+
+
+def test_dataset_scores_refuse_bad_input():
+    with pytest.raises(ValueError, match="leading axis"):
+        over_a_dataset.score_dataset(identity, None, jnp.zeros((0, 2)))
+    with pytest.raises(ValueError, match="leading axis"):
+        over_a_dataset.score_dataset(identity, None, (jnp.zeros(3), jnp.zeros(())))
     with pytest.raises(ValueError, match="leading axis"):
         over_a_dataset.score_dataset(identity, None, (jnp.zeros(3), jnp.zeros(4)))
     with pytest.raises(ValueError, match="one row per example"):

@@ -352,6 +352,8 @@ def test_malformed_arguments_are_refused():
     for unit in (1e-9, 1.0, 1e9):
         with pytest.raises(ValueError, match="symmetric"):
             kernel_max_margin(unit * np.triu(np.ones((30, 30))), labels)
+        with pytest.raises(ValueError, match="symmetric"):
+            kernel_max_margin(unit * np.array([[1.0, 0.5], [0.4, 1.0]]), labels[:2])
         rounded = unit * (np.eye(30) + np.triu(np.full((30, 30), 1e-8)))
         assert kernel_max_margin(rounded, labels).separable
     with pytest.raises(ValueError, match="negative diagonal"):

@@ -55,6 +55,22 @@ def test_solutions_are_scipys(float64, strength, num_steps):
     assert soon.gradient_norm < 1e-10
 
 
+def test_the_gradient_norm_is_that_of_the_worse_solution(float64):
+    inputs, labels = data(0.3)
+    equal, unequal = weight_pair(labels)
+
+    def after_one_step(*weightings):
+        return weighting_sensitivity(
+            inputs, labels, *weightings, losses.logistic, learning_rate=0.1, num_steps=1e4,
+            num_iterations=1,
+        ).gradient_norm  # fmt: skip
+
+    alone = [after_one_step(weights, weights) for weights in (equal, unequal)]
+    assert abs(alone[0] - alone[1]) > 1e-3
+    for pair in ((equal, unequal), (unequal, equal)):
+        np.testing.assert_allclose(after_one_step(*pair), max(alone), rtol=1e-12)
+
+
 def test_it_predicts_what_gradient_descent_does(float64):
     inputs, labels = data(0.3)
     signed = inputs * (2 * labels - 1)[:, None]
