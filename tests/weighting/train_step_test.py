@@ -108,6 +108,21 @@ def test_linearization_accepts_custom_backward_passes():
     np.testing.assert_allclose(own.jvp(params), plain.jvp(params), rtol=1e-6, atol=1e-6)
 
 
+def test_padding_is_emptied_of_what_could_spread():
+    inputs = {"x": jnp.array([[1, jnp.nan], [jnp.nan, 2], [jnp.inf, 3]]), "n": jnp.array([4, 5, 6])}
+    mask = jnp.array([1.0, 0.0, 1.0])
+    clean = Batch(inputs, jnp.array([-100, -100, 2]), jnp.array([-1, -1, 7]), mask)
+    found = weighting.without_padding(clean._replace(clean=clean))
+    for batch in (found, found.clean):
+        np.testing.assert_array_equal(batch.inputs["x"], [[1, np.nan], [0, 2], [np.inf, 3]])
+        np.testing.assert_array_equal(batch.inputs["n"], [4, 5, 6])
+        np.testing.assert_array_equal(batch.labels, [-100, 0, 2])
+        np.testing.assert_array_equal(batch.indices, [-1, 0, 7])
+    assert weighting.without_padding(clean._replace(indices=None)).indices is None
+    whole = clean._replace(mask=None)
+    assert weighting.without_padding(whole) is whole
+
+
 @pytest.mark.parametrize(
     ("mask", "mean"), [([0, 0, 0], 0), ([0, 1, 0], 5), ([1, 0, 2], 4), (None, 13 / 3)]
 )

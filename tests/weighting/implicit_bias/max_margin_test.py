@@ -328,6 +328,15 @@ def test_guesses_save_steps_and_decide_nothing(monkeypatch):
     np.testing.assert_allclose(guessed.dual, stepped.dual, atol=1e-12)
 
 
+def test_every_change_of_the_active_set_is_counted(monkeypatch):
+    monkeypatch.setattr(_simplex_qp, "MAX_GUESSES", 0)
+    rows = np.array([[-0.5, 0.25], [0.5, 0.25], [0.0, 0.45]])
+    points = _simplex_qp.row_points(rows, np.zeros(3, int))
+    nearest = _simplex_qp.nearest_point(points, np.array([2]), 1e-9, 100)
+    np.testing.assert_allclose(nearest.dual, [0.5, 0.5, 0], atol=1e-15)
+    assert nearest.num_iterations == 3  # the first two enter, and the third leaves
+
+
 def test_malformed_arguments_are_refused():
     inputs, labels = separable_problem(0)
     for bad, message in [
