@@ -17,7 +17,15 @@ from tests.copies import copy_parts
 from tests.mutants.matching import Stage
 from tests.mutants.mutations import Mutant
 
-COPIED = ("weighting", "experiments", "benchmarks", "theory_checks", "tests", "pyproject.toml")
+COPIED = (
+    "weighting",
+    "experiments",
+    "benchmarks",
+    "theory_checks",
+    "tests",
+    "docs",
+    "pyproject.toml",
+)
 PATIENCE = 8  # a mutant may take this many times as long as the original did
 AT_LEAST = 120.0  # seconds; other work on the machine slows both
 NO_TESTS = 5  # pytest's exit status
