@@ -25,7 +25,7 @@ MAY_IMPORT = {
 # do not know of each other.
 FLOORS = {
     "weighting": [
-        "_checks _jaxopt _numbers _types",
+        "_checks _jaxopt _numbers _types _whole_batch",
         "losses linearize _layers",
         "metrics base gradient_norms layerwise",
         "_arrays",

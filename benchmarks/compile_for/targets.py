@@ -141,6 +141,7 @@ def _describe(target: Target) -> Any:
     # libtpu asks the cloud what machine it is on, and waits for an answer, unless told not to.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is held
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=target.topology)
     except Exception as error:  # libtpu's own kinds

@@ -7,6 +7,7 @@ from jax import Array
 
 from weighting._arrays import descending_rank, finish, read_labels, read_logits, whole_count
 from weighting._checks import check_range
+from weighting._whole_batch import on_whole_batch
 from weighting.base import Signals, Weighting, stateless
 from weighting.losses import log_label_probabilities
 
@@ -85,15 +86,18 @@ def hard_mining(majority_class: int | Array, *, normalize: bool = True) -> Weigh
 
     def update(weights: Array, signals: Signals, **extra: Any) -> Array:
         labels = read_labels("hard_mining()", signals)
-        valid = signals.valid > 0
-        majority = valid & (labels == majority_class)
-        minority = valid & (labels != majority_class)
-        kept = jnp.maximum(jnp.sum(minority), 1)
-        hardest = majority & (descending_rank(signals.losses, majority) < kept)
-        chosen = (minority | hardest).astype(signals.losses.dtype)
-        return finish(weights * chosen, signals, normalize)
+        mined = _mined(signals.losses, labels == majority_class, signals.valid > 0)
+        return finish(weights * mined.astype(signals.losses.dtype), signals, normalize)
 
     return stateless(update)
+
+
+@on_whole_batch
+def _mined(losses: Array, in_majority: Array, valid: Array) -> Array:
+    """The minority, and as many of the majority's highest losses."""
+    majority, minority = valid & in_majority, valid & ~in_majority
+    kept = jnp.maximum(jnp.sum(minority), 1)
+    return minority | majority & (descending_rank(losses, majority) < kept)
 
 
 def top_losses(fraction: float | Array, *, normalize: bool = True) -> Weighting:
