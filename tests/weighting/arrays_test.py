@@ -101,6 +101,15 @@ def test_bounded_weights_are_the_root_that_scipy_finds(float64, low, high):
         np.testing.assert_allclose(gradient[i], change, atol=1e-7)
 
 
+def test_a_bounded_weight_far_beyond_the_others_has_no_derivative(float64):
+    """The first stays at two; the others share two in proportion to their exponentials."""
+    scores = np.array([1000.0, 0.0, 1.0, -0.5])
+    others = 2 * np.append(0, np.exp(scores[1:]) / np.exp(scores[1:]).sum())
+    jacobian = jax.jacobian(lambda s: _arrays.bounded_mean_one(s, 0.0, 2.0))(jnp.asarray(scores))
+    expected = np.diag(others) - np.outer(others, others) / 2
+    np.testing.assert_allclose(jacobian, expected, atol=1e-12)
+
+
 def test_a_square_root_has_no_infinite_slope():
     np.testing.assert_array_equal(
         jax.vmap(jax.grad(_arrays.safe_sqrt))(jnp.array([0.0, 4])), [0, 0.25]
