@@ -49,6 +49,7 @@ MATCHING = {
     "schemes/parts.py": [PARTS],
     "schemes/random_weights.py": [PARTS],
     "shift/_mixture.py": SHIFT,
+    "shift/label_shift.py": [SHIFT[0], "weighting/shift/prior_correction_test.py"],
 }
 WHOLE_CONTRACT = {"_arrays.py", "base.py"}  # every scheme goes through them
 

@@ -131,7 +131,20 @@ def test_one_linearization_per_network():
     assert abs(counts[1] - counts[0]) <= 300 < 1e-2 * counts[0]
 
 
+def test_each_network_has_its_own_model_state():
+    keys = jax.random.split(jax.random.key(0))
+    means = {"mean": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+    given = (keys, jax.vmap(init)(keys), weighting.uniform(), optax.sgd(0.1))
+    state = init_co_teaching_state(*given, model_state=means)
+    np.testing.assert_array_equal(state.model_state["mean"], means["mean"])
+    assert init_co_teaching_state(*given).model_state == {}
+
+
 def test_three_networks_are_refused():
-    keys = jax.random.split(jax.random.key(0), 3)
+    three = jax.random.split(jax.random.key(0), 3)
+    two, options = three[:2], (weighting.uniform(), optax.sgd(0.1))
+    for keys, params in ((three, three), (three, two), (two, three)):
+        with pytest.raises(ValueError, match="leading axis of 2"):
+            init_co_teaching_state(keys, jax.vmap(init)(params), *options)
     with pytest.raises(ValueError, match="leading axis of 2"):
-        init_co_teaching_state(keys, jax.vmap(init)(keys), weighting.uniform(), optax.sgd(0.1))
+        init_co_teaching_state(two, jax.vmap(init)(two), *options, model_state=jnp.ones(3))
