@@ -18,6 +18,7 @@ Here every direction is written by hand in one of these ways:
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -28,9 +29,10 @@ Tile = tuple[int, int]
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 TILES = [(height, width) for height in (1, 2) for width in (1, 2, 4, 5)]
-# Fitted: multiplications in the time of copying a number into a block, a pixel into a patch, and
-# a number into a patch of many channels; what a block's transpose in the kernel takes more.
-COPY, PIXEL, NUMBER, TRANSPOSE = 136, 510, 100, 1.5
+# Fitted: multiplications in the time of copying a number into a block, and a pixel into a patch.
+COPY, PIXEL = 136, 510
+# Portions of the batch that a kernel is summed over: numbers of outputs, examples, how many.
+CACHED, MOST_EXAMPLES, MOST_PORTIONS = 2**18, 32, 12
 
 
 class Geometry(NamedTuple):
@@ -90,6 +92,27 @@ def canonical_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array
 
 
 def canonical_kernel(images: Array, outputs: Array, geometry: Geometry) -> Array:
+    """The sum over portions of the batch, so that what a portion is multiplied with stays cached.
+
+    In one piece it takes two to three times as long.
+    """
+    count = images.shape[0]
+    size = _portion(count, math.prod(outputs.shape[1:]))
+    parts = (
+        _kernel_of(images[start : start + size], outputs[start : start + size], geometry)
+        for start in range(0, count, size)
+    )
+    return functools.reduce(jnp.add, parts)
+
+
+def _portion(count: int, numbers: int) -> int:
+    """Examples of a portion, for so many in all and numbers in the outputs of each."""
+    size = min(max(CACHED // numbers, 1), MOST_EXAMPLES)
+    size = max(size, -(-count // MOST_PORTIONS))
+    return -(-size // 4) * 4  # examples lie side by side, as channels
+
+
+def _kernel_of(images: Array, outputs: Array, geometry: Geometry) -> Array:
     """Channels as the batch, the batch as channels, and the outputs, `stride` apart, the window."""
     padding = [
         (geometry.padding, window - 1 + reach - size - geometry.padding)
@@ -276,17 +299,14 @@ def choose_way(result: str, geometry: Geometry, channels: tuple[int, int]) -> st
     """The way that should take the least time, for channels (C, O); see `benchmarks.convolutions`.
 
     A canonical convolution copies patches and multiplies; blocks copy less, or cheaper, and
-    multiply more. Towards a kernel, the channels of a canonical convolution are the batch, so that
-    numbers count, not pixels.
+    multiply more. Towards a kernel the canonical one wins in every layer that was timed.
     """
     if geometry.window == (1, 1) and geometry.padding == 0:
         return "product"
+    if result == "kernel":
+        return "canonical"
     blocks = _time_of_blocks(geometry, channels, best_tile(geometry, channels))
     into, out = channels[::-1] if result == "images" else channels
     height, width = geometry.image if result == "images" else geometry.output
     num_pixels = height * width * geometry.window[0] * geometry.window[1]
-    if result == "kernel":
-        canonical, blocks = num_pixels * into * (NUMBER + out), TRANSPOSE * blocks
-    else:
-        canonical = num_pixels * (PIXEL + into * out)
-    return "canonical" if canonical < blocks else "blocks"
+    return "canonical" if num_pixels * (PIXEL + into * out) < blocks else "blocks"

@@ -78,6 +78,21 @@ def test_every_way_and_direction_is_the_same_trilinear_form(
             np.testing.assert_allclose(jnp.vdot(a, b), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("count", [5, 32, 33, 70, 500])
+def test_portions_of_a_batch_sum_to_its_kernel(float64, count):
+    """Against a sum over examples and pixels, for whole portions and for a rest."""
+    images, kernel = draw((4, 5, 2), (3, 3, 2), size=count)
+    outputs = jnp.cos(jnp.arange(count * 40.0)).reshape(count, 4, 5, 2)
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.zeros(kernel.shape)
+    for row, column in np.ndindex(3, 3):
+        seen = padded[:, row : row + 4, column : column + 5]
+        expected[row, column] = np.einsum("bhwc,bhwo->co", seen, outputs)
+    geometry = geometry_of(images, kernel, 1, 1)
+    found = on_cpu.canonical_kernel(images, outputs, geometry)
+    np.testing.assert_allclose(found, expected, atol=1e-11)
+
+
 def derivatives(function, images, kernel):
     """Of every order and mode, single and mapped over either operand, over both and over nests."""
 
@@ -181,7 +196,7 @@ def test_blocks_are_for_thin_layers():
         ("outputs", 14, 5, (16, 32)): "canonical",
         ("images", 14, 5, (16, 32)): "canonical",
         ("outputs", 32, 3, (16, 16)): "canonical",
-        ("kernel", 28, 5, (1, 6)): "blocks",
+        ("kernel", 28, 5, (1, 6)): "canonical",
         ("kernel", 7, 5, (32, 64)): "canonical",
         ("images", 16, 1, (32, 32)): "product",
     }
