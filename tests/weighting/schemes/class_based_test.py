@@ -184,6 +184,8 @@ def test_oracle_noise_averages_to_one_over_the_batch():
 def test_noise_that_is_no_distribution_is_refused():
     with pytest.raises(ValueError, match="each row of transition must be probabilities"):
         class_based.clean_label_probability(background_flip(3, 0.4).T, np.full(3, 1 / 3))
+    with pytest.raises(ValueError, match="each row of transition must be probabilities"):
+        class_based.clean_label_probability(np.array([[1.5, -0.5], [0, 1]]), np.full(2, 0.5))
     with pytest.raises(ValueError, match="priors must be probabilities"):
         class_based.clean_label_probability(np.eye(3), np.array([5, 3, 2]))
     with pytest.raises(ValueError, match="for the same C classes"):

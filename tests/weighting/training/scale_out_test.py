@@ -133,6 +133,10 @@ def test_on_one_device_nothing_changes():
     found, metrics = parallel_step(step, mesh)(replicate(mesh, state), batch)
     np.testing.assert_array_equal(found.params, expected.params)
     np.testing.assert_array_equal(metrics.weights, expected_metrics.weights)
+    for donate in (False, True):
+        start = replicate(mesh, state)
+        parallel_step(step, mesh, donate=donate)(start, batch)
+        assert start.params.is_deleted() == donate
 
 
 def test_the_page_runs():

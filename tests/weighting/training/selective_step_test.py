@@ -267,6 +267,8 @@ def test_top_selector_by_hand():
     valid = np.asarray(batch.mask) > 0
     np.testing.assert_allclose(metrics.losses[valid], every[valid], rtol=1e-6)
     np.testing.assert_allclose(metrics.loss, np.delete(every, 2).mean(), rtol=1e-6)
+    is_right = np.argmax(batch.inputs @ params["w"], axis=1) == batch.labels
+    np.testing.assert_allclose(metrics.accuracy, is_right[valid].mean(), rtol=1e-6)
 
 
 def test_too_few_examples_are_made_up_by_padding_without_weight():
