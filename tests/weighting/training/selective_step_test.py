@@ -49,6 +49,8 @@ def test_probabilities_and_weights_by_hand(float64):
     scores = jnp.array([5.0, 1.0, 2.0, 0.0, 10.0])
     probabilities = importance_probabilities(scores)
     np.testing.assert_allclose(probabilities, np.array([5, 1, 2, 0, 10]) / 18, rtol=1e-14)
+    below_zero = importance_probabilities(jnp.array([-1.0, 1.0, 3.0]))
+    np.testing.assert_allclose(below_zero, [0, 0.25, 0.75], rtol=1e-14)
     weights = importance_weights(probabilities, jnp.array([0, 4, 4, 2]))
     np.testing.assert_allclose(weights, [18 / 25, 18 / 50, 18 / 50, 18 / 10], rtol=1e-14)
     mask = jnp.array([1.0, 1, 1, 0, 0])
