@@ -35,8 +35,9 @@ def on_whole_batch(function: Callable[P, R]) -> Callable[P, R]:
 
         def with_arrays(arrays: dict[int, jax.Array]) -> Any:
             merged = [arrays.get(i, leaf) for i, leaf in enumerate(leaves)]
+            own: Any = function
             args, kwargs = jax.tree.unflatten(structure, merged)
-            return function(*args, **kwargs)
+            return own(*args, **kwargs)
 
         whole = PartitionSpec()
         return jax.shard_map(with_arrays, in_specs=whole, out_specs=whole)(arrays)

@@ -219,19 +219,19 @@ def make_train_step(
         new_state = descend(optimizer, state, linearized, weights, signals.valid)._replace(
             model_state=model_state, weighting_state=weighting_state
         )
-        hits = accuracy(batch.labels, predict(output.logits), mask=batch.mask)
-        metrics = _metrics(signals.losses, weights, batch.mask)._replace(accuracy=hits)
+        correct = accuracy(batch.labels, predict(output.logits), mask=batch.mask)
+        metrics = _metrics(signals.losses, weights, batch.mask, correct)
         return new_state, metrics
 
     return train_step
 
 
 @on_whole_batch
-def _metrics(losses: Array, weights: Array, mask: Array | None) -> StepMetrics:
+def _metrics(losses: Array, weights: Array, mask: Array | None, correct: Array) -> StepMetrics:
     return StepMetrics(
         loss=masked_mean(losses, mask),
         weighted_loss=weighted_risk(losses, weights, mask),
-        accuracy=jnp.nan,
+        accuracy=correct,
         effective_sample_size=effective_sample_size(weights, mask=mask),
         losses=losses,
         weights=weights,

@@ -61,7 +61,8 @@ def compile_step(workload: Workload, target: Target) -> Cost:
     lowered = jax.jit(parallel_step(step, mesh, donate=True)).lower(state, batch)
     compiled = lowered.compile(target.compiler_options)
     seconds = time.perf_counter() - start
-    text, memory = compiled.as_text() or "", compiled.memory_analysis()
+    text = compiled.as_text() or ""
+    memory: Any = compiled.memory_analysis()
     before = jax.jit(step).trace(state, batch).lower(lowering_platforms=(target.platform,))
     before_analysis: Any = before.cost_analysis()
     flops = float(before_analysis["flops"]) / mesh.size
@@ -192,5 +193,5 @@ def _rows(count: int, one: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def _batch(count: int, inputs: jax.ShapeDtypeStruct) -> Batch:
-    integers = jax.ShapeDtypeStruct((count,), jnp.int32)
+    integers: Any = jax.ShapeDtypeStruct((count,), jnp.int32)
     return Batch(_rows(count, inputs), integers, indices=integers)

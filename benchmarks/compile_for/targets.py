@@ -76,7 +76,7 @@ class Target(NamedTuple):
     topology: str
 
     @property
-    def compiler_options(self) -> dict[str, str]:
+    def compiler_options(self) -> dict[str, str | bool]:
         """Without a GPU nothing can be timed, so XLA must choose its kernels without."""
         return {"xla_gpu_autotune_level": "0"} if self.platform == "cuda" else {}
 

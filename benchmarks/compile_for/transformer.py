@@ -1,5 +1,7 @@
 """A small transformer encoder that classifies sequences of tokens: 2 layers of width 256."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -36,7 +38,7 @@ class _Transformer(nn.Module):
 
 def transformer(num_outputs: int) -> Model:
     """The network; its inputs are tokens [B, 128], integers."""
-    module = _Transformer(num_outputs)
+    module: Any = _Transformer(num_outputs)
 
     def init(key, tokens):
         return module.init(key, tokens)["params"], {}

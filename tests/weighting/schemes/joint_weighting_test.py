@@ -138,6 +138,7 @@ def test_limits_and_start():
     assert abs(kernel.mean()) < 4 / 100
     assert abs(np.mean(kernel**2) - 1) < 4 * np.sqrt(2) / 100
     assert model.bias != 0
+    assert model.bias not in kernel  # a draw of its own
 
 
 def test_bad_arguments_are_refused():

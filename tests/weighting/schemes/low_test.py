@@ -396,3 +396,9 @@ def test_half_precision_loses_its_own_rounding_alone():
     assert weights.dtype == jnp.bfloat16
     expected = low_weights(norms.astype(jnp.float32), 0.3)
     np.testing.assert_allclose(weights.astype(jnp.float32), expected, rtol=2**-8)
+
+
+def test_a_residual_is_relative_to_the_largest_weight_of_either_sign():
+    # Equal norms: gains 6, -4, -5 up to a constant, of which the support averages -4.5.
+    residual = low_kkt_residual(jnp.array([-6.0, 4.0, 5.0]), jnp.ones(3), 0.7)
+    np.testing.assert_allclose(residual, 10.5 / 6, rtol=1e-6)

@@ -214,3 +214,10 @@ def test_gradients_of_the_weights_match_finite_differences(float64):
         step = jnp.zeros_like(logits).at[index].set(1e-6)
         difference = (weights(logits + step) - weights(logits - step)) / 2e-6
         np.testing.assert_allclose(slope[index], difference, atol=1e-7)
+
+
+def test_a_dual_of_zero_leaves_the_derivatives_finite():
+    # The others share 3 - 0.1: the first weight is 2.9 p / (p + q), at p = q = 1/2.
+    dual = jnp.array([0.5, 0.5, 0.0])
+    slopes = jax.grad(lambda dual: kl_matched_weights(dual, 0.1)[0])(dual)
+    np.testing.assert_allclose(slopes, [1.45, -1.45, 0], rtol=1e-5)
