@@ -4,7 +4,7 @@ A convolution :math:`y = x \star k` is one bilinear map with three directions: f
 kernel k to outputs y; from outputs and kernel to images, :math:`\partial / \partial x`; from images
 and outputs to a kernel, :math:`\partial / \partial k`. XLA's CPU backend has fast kernels for one
 layout, NHWC x HWIO -> NHWC, and rewrites other layouts to it in a program's entry only. In the body
-of a `scan` the two derivatives that autodiff writes fall to a naive loop, 10 to 100 times slower.
+of a `scan` the two derivatives that autodiff writes fall to a naive loop, 4 to 150 times slower.
 Here every direction is written by hand in one of these ways:
 
 - *canonical*: as a convolution in that layout, whose operands are transposed;
@@ -299,7 +299,7 @@ def choose_way(result: str, geometry: Geometry, channels: tuple[int, int]) -> st
     """The way that should take the least time, for channels (C, O); see `benchmarks.convolutions`.
 
     A canonical convolution copies patches and multiplies; blocks copy less, or cheaper, and
-    multiply more. Towards a kernel the canonical one wins in every layer that was timed.
+    multiply more. Towards a kernel the canonical one wins in nearly every layer that was timed.
     """
     if geometry.window == (1, 1) and geometry.padding == 0:
         return "product"

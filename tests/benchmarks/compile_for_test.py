@@ -173,6 +173,16 @@ def test_a_table_compares_with_plain_erm_of_the_same_target():
     assert table.rows[2][-1] == "needs more memory than the device has"
 
 
+def test_what_was_written():
+    """On 256 chips a scheme that sorts or projects exchanges at most twice more than plain ERM."""
+    kept = json.loads((ROOT / "results" / "compile" / "exchanges.json").read_text())["rows"]
+    counts = {row["scheme"]: sum(row["collectives"].values()) for row in kept}
+    assert {row["target"] for row in kept} == {"tpu:v5e:16x16"}
+    assert {"low:0.1", "low:0.1:solver=osqp", "cvar", "chi_square_dro", "loss_rank"} < counts.keys()
+    more = {name: count - counts["uniform"] for name, count in counts.items()}
+    assert {name for name, count in more.items() if count > 2} == {"meta_weight_net"}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_COMPILERS, reason="needs requirements-compile.txt")
 @pytest.mark.parametrize("target", ["tpu:v5e:2x2", "gpu:h100:2"])

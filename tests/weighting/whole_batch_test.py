@@ -44,6 +44,12 @@ def test_only_under_a_mesh_is_there_a_program_for_each_device():
     assert "shard_map" not in str(jax.make_jaxpr(lambda norms: low_weights(norms, 0.3))(NORMS))
 
 
+def test_a_mesh_that_was_set_is_seen():
+    with jax.set_mesh(data_mesh(1)):
+        traced = jax.jit(lambda norms: low_weights(norms, 0.3)).trace(NORMS)
+    assert "shard_map" in str(traced.jaxpr)
+
+
 def test_one_within_another_is_not_split_again():
     outer = on_whole_batch(lambda norms: low_weights(norms, 0.3))
     assert programs(outer, NORMS).count("shard_map[") == 1
