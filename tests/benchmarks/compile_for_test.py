@@ -142,7 +142,9 @@ def test_bad_arguments_are_refused_before_work(arguments, message, capsys, tmp_p
     assert not out.exists()
 
 
-@pytest.mark.parametrize("network", ["transformer", "mlp:8", "resnet32"])
+@pytest.mark.parametrize(
+    "network", ["transformer", "mlp:8", pytest.param("resnet32", marks=pytest.mark.slow)]
+)
 def test_shapes_are_those_of_all_devices(network):
     workload = Workload(network, "lookahead", 4, 2, "bfloat16")
     step, state, batch = shapes(workload, 8)

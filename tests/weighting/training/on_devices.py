@@ -153,10 +153,8 @@ GATHERED = {
     "low": lambda: weighting.low(0.1),
     "low, osqp": lambda: weighting.low(0.1, solver="osqp"),
     "cvar": weighting.cvar,
-    "chi_square_dro": weighting.chi_square_dro,
     "group_dro": lambda: weighting.group_dro(5),
     "top_losses": lambda: weighting.top_losses(0.5),
-    "inverse_margin": weighting.inverse_margin,
 }
 
 
