@@ -280,7 +280,8 @@ def test_rows_carry_their_own_causes(table, causes):
         assert found is None if text is None else found.startswith(text)
 
 
-@pytest.mark.parametrize("table", [pytest.param(table1, marks=pytest.mark.slow), table2])
+@pytest.mark.slow
+@pytest.mark.parametrize("table", [table1, table2])
 def test_tables_run_and_show_what_is_finished(table, tmp_path):
     experiment, folder = table.EXPERIMENT, tmp_path / "run"
     options = Options("smoke", folder)
@@ -396,7 +397,11 @@ def test_figure2_as_the_paper_and_as_the_released_code_have_it():
 
 
 @pytest.mark.parametrize(
-    "figure", [figure2, figure4, figure5, pytest.param(learning_rates, marks=pytest.mark.slow)]
+    "figure",
+    [
+        figure5,
+        *(pytest.param(f, marks=pytest.mark.slow) for f in (figure2, figure4, learning_rates)),
+    ],
 )
 def test_figures_run_and_show_what_is_finished(figure, tmp_path):
     experiment, folder = figure.EXPERIMENT, tmp_path / "run"

@@ -264,7 +264,7 @@ def check_folder(experiment, folder):
     return entries
 
 
-SLOW = dict.fromkeys(("table3", "figure7", "table4", "mnist"), pytest.mark.slow)
+SLOW = dict.fromkeys(("table2", "table3", "figure7", "table4", "mnist"), pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, ())) for n in BY_NAME])
