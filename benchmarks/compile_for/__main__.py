@@ -11,7 +11,7 @@ the estimate is read from the compiled program.
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import jax
 import tyro
@@ -30,14 +30,14 @@ WEIGHTINGS = (
     *("meta_weight_net", "group_dro", "focal"),
 )
 TARGETS = ("gpu:h100", "gpu:h100:4x8", "tpu:v5e:2x4", "tpu:v5e:16x16")
-DTYPES = ("float32", "bfloat16")
+Dtype = Literal["float32", "bfloat16"]
 
 
 def main(
     targets: Annotated[tuple[str, ...], tyro.conf.Positional] = TARGETS,
     network: tuple[str, ...] = NETWORKS,
     weighting: tuple[str, ...] = WEIGHTINGS,
-    dtype: tuple[Literal["float32", "bfloat16"], ...] = DTYPES,
+    dtype: tuple[Dtype, ...] = get_args(Dtype),
     batch_size: int = 128,
     clean_size: int = 16,
     split: bool = False,
@@ -55,9 +55,10 @@ def main(
       batch_size: examples per device.
       clean_size: clean examples per device, for weightings that read them.
       split: leave sorts and projections of the batch split over the devices, for comparison.
-      out: the JSON file; rows that it has already, by the same compilers, are not compiled again.
+      out: the JSON file; rows that it has already, by the same compilers, are not compiled again,
+        and stay in it.
       again: compile them all.
-      keep: write the file of the same name in results/compile, too, which is under version control.
+      keep: write the file of that name in results/compile, too, which is under version control.
     """
     jax.config.update("jax_platforms", "cpu")
     check_positive("batch_size", batch_size)
@@ -80,7 +81,7 @@ def main(
         write_json(out, {"compilers": compilers(), "rows": list(known.values())})
     print(table_of(rows))
     kept = KEPT / "compile" / out.name if keep else None
-    write_results(out, {"compilers": compilers(), "rows": rows}, kept)
+    write_results(out, {"compilers": compilers(), "rows": list(known.values())}, kept)
 
 
 def check(targets: Sequence[str], networks: Sequence[str], weightings: Sequence[str]) -> None:

@@ -4,8 +4,8 @@ import math
 import re
 from typing import NamedTuple
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(")
+_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(_KINDS)})(-start)?\(")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?(%[\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)$")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
 _OPERAND = re.compile(r"%[\w.-]+")
@@ -41,11 +41,13 @@ def collectives(hlo: str) -> list[Collective]:
         if match is None:
             continue
         shape, kind, is_start = match.groups()
-        sizes = [_size(*array.groups()) for array in _ARRAY.finditer(shape)]
-        # The result of a start holds its operands, too: (operands, results), each of equal number.
-        count = len(sizes) // 2 if is_start and shape.startswith("((") else 0
-        count = 1 if is_start and not count and len(sizes) > 1 else count
-        found.append(Collective(kind, sum(sizes[count : 2 * count or None])))
+        sizes = _sizes(shape)
+        if is_start and shape.startswith("(("):  # ((operands), (results), ...)
+            half = max(len(sizes) // 2, 1)
+            sizes = sizes[half : 2 * half]
+        elif is_start and kind != "all-reduce":  # (operand, result, ...)
+            sizes = sizes[1:2]
+        found.append(Collective(kind, sum(sizes)))
     return found
 
 
@@ -58,7 +60,7 @@ def kernels(hlo: str) -> Kernels:
         if match is None:
             continue
         name, shape, opcode, rest = match.groups()
-        sizes[name] = sum(_size(*array.groups()) for array in _ARRAY.finditer(shape))
+        sizes[name] = sum(_sizes(shape))
         if opcode in _NO_WORK or opcode.endswith("-done"):
             continue
         operands = _OPERAND.findall(rest.partition(")")[0])
@@ -76,7 +78,11 @@ def _entry(hlo: str) -> list[str]:
     return body[: body.index("}")] if "}" in body else body
 
 
+def _sizes(shape: str) -> list[int]:
+    """Bytes of every array in a shape, which may be a tuple."""
+    return [_size(*array.groups()) for array in _ARRAY.finditer(shape)]
+
+
 def _size(name: str, bits: str | None, dimensions: str) -> int:
-    """Bytes of an array of this type and shape."""
     width = 8 if name == "pred" else int(bits or 8)
     return math.prod(int(size) for size in dimensions.split(",") if size) * width // 8

@@ -11,11 +11,10 @@ import weighting
 from benchmarks.compile_for.hlo import Collective, collectives, kernels
 from benchmarks.compile_for.targets import Target
 from benchmarks.compile_for.transformer import LENGTH, transformer
-from experiments.methods.context import REFERENCES, Context
+from experiments.methods.context import example_context
 from experiments.methods.specifications import parse_scheme
 from experiments.networks.models import Model, make_model
 from weighting import Batch, ModelOutput, losses
-from weighting.schemes.mentornet import init_mentor
 from weighting.training.scale_out import parallel_step
 
 NUM_EXAMPLES, NUM_CLASSES = 50_000, 10
@@ -56,7 +55,7 @@ def compile_step(workload: Workload, target: Target) -> Cost:
     mesh = target.mesh()
     step, state, batch = shapes(workload, mesh.size)
     if workload.split:
-        step = _without_mesh(step)
+        step = without_mesh(step)
     start = time.perf_counter()
     lowered = jax.jit(parallel_step(step, mesh, donate=True)).lower(state, batch)
     compiled = lowered.compile(target.compiler_options)
@@ -140,21 +139,10 @@ def network_named(name: str) -> Model:
 def build_scheme(text: str) -> weighting.Weighting:
     """A scheme of the command line, for a training set of CIFAR-10's size."""
     spec = parse_scheme(text)
-    sizes = {"N": NUM_EXAMPLES, "C": NUM_CLASSES}
-    references: dict[str, Any] = {
-        name: jnp.ones([sizes[axis] for axis in reference.axes])
-        for name, reference in REFERENCES.items()
-    }
-    references |= {name: jnp.eye(NUM_CLASSES) for name in ("transition", "confusion")}
-    references["is_corrupted"] = jnp.arange(NUM_EXAMPLES) % 2
-    references["size_clusters"] = jnp.arange(NUM_CLASSES) % 3
-    references["mentor"] = init_mentor(jax.random.key(0))
-    counts = jnp.full(NUM_CLASSES, NUM_EXAMPLES / NUM_CLASSES)
-    context = Context(counts, NUM_EXAMPLES, 10_000, 500.0, 3072, references)
-    return spec.build(context, spec.values)
+    return spec.build(example_context(NUM_EXAMPLES, NUM_CLASSES), spec.values)
 
 
-def _without_mesh(step: Any) -> Any:
+def without_mesh(step: Any) -> Any:
     """The step as if it were traced under no mesh, so that nothing is computed whole."""
 
     def apart(state: Any, batch: Any) -> Any:

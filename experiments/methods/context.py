@@ -54,14 +54,16 @@ class Context(NamedTuple):
 
 
 @functools.cache
-def example_context() -> Context:
-    """A context of two examples of two classes, on which factories refuse bad values."""
-    shapes = {"N": (2,), "C": (2,), "CC": (2, 2), "NC": (2, 2), "": ()}
+def example_context(num_examples: int = 2, num_classes: int = 2) -> Context:
+    """A context without data, on which factories refuse bad values and steps are compiled."""
+    sizes = {"N": num_examples, "C": num_classes}
     references: dict[str, Any] = {
-        name: jnp.ones(shapes[reference.axes]) for name, reference in REFERENCES.items()
+        name: jnp.ones([sizes[axis] for axis in reference.axes])
+        for name, reference in REFERENCES.items()
     }
-    references |= {name: jnp.eye(2) for name in ("transition", "confusion")}
-    references["is_corrupted"] = jnp.arange(2.0)
-    references["size_clusters"] = jnp.arange(2)
+    references |= {name: jnp.eye(num_classes) for name in ("transition", "confusion")}
+    references["is_corrupted"] = jnp.arange(num_examples) % 2.0
+    references["size_clusters"] = jnp.arange(num_classes) % 3
     references["mentor"] = init_mentor(jax.random.key(0))
-    return Context(jnp.ones(2), 2, 1, 1.0, 2, references, jnp.zeros(1, jnp.int32))
+    counts = jnp.full(num_classes, num_examples / num_classes)
+    return Context(counts, num_examples, 1, 1.0, 2, references, jnp.zeros(1, jnp.int32))

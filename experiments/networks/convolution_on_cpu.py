@@ -4,7 +4,7 @@ A convolution :math:`y = x \star k` is one bilinear map with three directions: f
 kernel k to outputs y; from outputs and kernel to images, :math:`\partial / \partial x`; from images
 and outputs to a kernel, :math:`\partial / \partial k`. XLA's CPU backend has fast kernels for one
 layout, NHWC x HWIO -> NHWC, and rewrites other layouts to it in a program's entry only. In the body
-of a `scan` the two derivatives that autodiff writes fall to a naive loop, 4 to 150 times slower.
+of a `scan` the two derivatives that autodiff writes fall to a naive loop, 3 to 150 times slower.
 Here every direction is written by hand in one of these ways:
 
 - *canonical*: as a convolution in that layout, whose operands are transposed;
@@ -92,10 +92,7 @@ def canonical_images(outputs: Array, kernel: Array, geometry: Geometry) -> Array
 
 
 def canonical_kernel(images: Array, outputs: Array, geometry: Geometry) -> Array:
-    """The sum over portions of the batch, so that what a portion is multiplied with stays cached.
-
-    In one piece it takes far longer.
-    """
+    """The sum over portions of the batch, so that what each is multiplied with stays cached."""
     count = images.shape[0]
     size = _portion(count, math.prod(outputs.shape[1:]))
     parts = (

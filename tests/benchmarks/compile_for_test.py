@@ -42,27 +42,35 @@ ENTRY %main (x: f32[8,4], y: f32[4]) -> (f32[32], f32[4]) {
   %done = f32[32]{0} all-gather-done(%start)
   %two = ((f32[4]{0}, bf16[2]{0}), (f32[4]{0}, bf16[2]{0})) all-reduce-start(%y, %z), to_apply=%add
   %both = (f32[4]{0}, pred[16]{0}) all-reduce(%y, %p), to_apply=%add
+  %one = ((f32[2]{0}), f32[2]{0}) all-reduce-start(%q), to_apply=%add
+  %alone = (f32[4]{0}, f32[2]{0}) all-reduce-start(%y, %q), to_apply=%add
+  %moved = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%y), channel_id=2
   ROOT %tuple = (f32[32]{0}, f32[4]{0}) tuple(%done, %y)
 }
 """
 
 
 def test_collectives_by_hand():
-    """The result of one that is started holds its operands, too; they do not count."""
+    """What one that is started gives may hold its operands, too; they do not count."""
     assert collectives(PROGRAM) == [
         Collective("all-gather", 4 * 32),
         Collective("all-reduce", 4 * 4 + 2 * 2),
         Collective("all-reduce", 4 * 4 + 16),
+        Collective("all-reduce", 4 * 2),
+        Collective("all-reduce", 4 * 4 + 4 * 2),
+        Collective("collective-permute", 4 * 4),
     ]
 
 
 def test_kernels_by_hand():
-    """Four of the entry's instructions do something; operands and results count in bytes."""
+    """Seven of the entry's instructions do something; operands and results count in bytes."""
     fusion = 4 * 8 + 4 * 32 + 4 * 4
     start = 4 * 8 + 4 * 32 + 4 * 8
     two = 2 * (4 * 4 + 2 * 2) + 4 * 4
     both = 4 * 4 + 16 + 4 * 4
-    assert kernels(PROGRAM) == Kernels(4, fusion + start + two + both)
+    one, alone = 2 * 4 * 2, 4 * 4 + 4 * 2 + 4 * 4
+    moved = 2 * 4 * 4 + 2 * 4 + 4 * 4
+    assert kernels(PROGRAM) == Kernels(7, fusion + start + two + both + one + alone + moved)
 
 
 def test_the_kernels_of_a_program_of_today():
@@ -140,6 +148,28 @@ def test_bad_arguments_are_refused_before_work(arguments, message, capsys, tmp_p
     assert run_benchmark(command.main, "compile_for", None, given) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_what_was_compiled_stays(tmp_path, monkeypatch, capsys):
+    """Neither a run for other targets nor one that goes on compiles it again, or drops it."""
+    asked = []
+
+    def compile_row(workload, target):
+        asked.append(target)
+        row = {"target": target, **workload._asdict(), "error": "not tried"}
+        return row | {"memory_bytes": 1}
+
+    monkeypatch.setattr(command, "compile_row", compile_row)
+    monkeypatch.setattr(command, "check_installed", lambda target: None)
+    out = tmp_path / "steps.json"
+    settings = {"network": ("mlp:8",), "weighting": ("uniform",), "dtype": ("float32",), "out": out}
+    for targets in (("tpu:v5e",), ("gpu:h100",), ("tpu:v5e", "gpu:h100")):
+        command.main(targets, **settings)
+    assert asked == ["tpu:v5e", "gpu:h100"]
+    assert {row["target"] for row in json.loads(out.read_text())["rows"]} == set(asked)
+    monkeypatch.setattr("benchmarks.compile_for.rows.compilers", lambda: {"jax": "another"})
+    command.main(("tpu:v5e",), **settings)
+    assert asked == ["tpu:v5e", "gpu:h100", "tpu:v5e"]
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_blocks_are_for_thin_layers():
         ("outputs", 14, 5, (16, 32)): "canonical",
         ("images", 14, 5, (16, 32)): "canonical",
         ("outputs", 32, 3, (16, 16)): "canonical",
-        ("kernel", 28, 5, (1, 6)): "canonical",
+        ("kernel", 28, 5, (1, 16)): "canonical",
         ("kernel", 7, 5, (32, 64)): "canonical",
         ("images", 16, 1, (32, 32)): "product",
     }

@@ -17,6 +17,7 @@ import optax
 
 import weighting
 from benchmarks.compile_for.hlo import collectives
+from benchmarks.compile_for.program import without_mesh
 from experiments.data import TaskConfig, make_task
 from experiments.methods.registry import SCHEMES
 from experiments.networks.models import make_model
@@ -158,10 +159,11 @@ GATHERED = {
 }
 
 
-def num_collectives(scheme, mesh):
+def num_collectives(scheme, mesh, changed=lambda step: step):
     """Exchanges between devices in the compiled step of a scheme that reads no clean batch."""
     case = Case(scheme)
     step, state = start(case)
+    step = changed(step)
     batch = shard_batch(mesh, next(batches(case)))
     lowered = jax.jit(parallel_step(step, mesh)).lower(replicate(mesh, state), batch)
     return len(collectives(lowered.compile().as_text()))
@@ -308,6 +310,7 @@ def quick(folder):
         "steps": differences(QUICK, mesh),
         "is split": is_split(mesh),
         "collectives": {name: num_collectives(it, mesh) for name, it in GATHERED.items()},
+        "collectives of low, split": num_collectives(GATHERED["low"], mesh, without_mesh),
         "refusals": refusals(mesh),
         "eight, two, one": eight_two_one(folder / "run"),
         "stays": stays(),
